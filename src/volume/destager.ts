@@ -1,0 +1,178 @@
+/**
+ * Moves a volume's journal to the backend, in the background and when asked:
+ *
+ *   cut         the active generation is frozen: a state that the volume had
+ *   write       its blocks are packed into segments, which are put in parallel
+ *   commit      when all of them are stored, in the order of the cuts, the head is committed
+ *   trim        only then the journal's records are given up
+ *
+ * and, less often, checkpoints the block map. Several cuts may be on their way at once; commits
+ * never overtake each other. Nothing here fails for trouble that gets better: the store and the
+ * registry below wait. What does fail (fenced, or a bug) goes to `onFailure` and ends the volume.
+ */
+
+import { isStorageError } from '../core/errors.ts';
+import { Permits } from '../core/permits.ts';
+import { TaskGroup } from '../core/task-group.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
+import type { BlockMap, Cut } from './block-map.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import type { CutWriterDeps } from './cut-writer.ts';
+import { writeCut } from './cut-writer.ts';
+import type { HeadCommitter } from './head-committer.ts';
+import type { VolumeSettings } from './settings.ts';
+
+const cutsOnTheirWayMax = 4;
+/** A cut with more trimmed ranges than this is taken at once, so that its index stays small. */
+const trimsMax = 4096;
+
+export interface DestagerDeps extends CutWriterDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly map: BlockMap;
+  readonly committer: HeadCommitter;
+  readonly checkpointer: Checkpointer;
+  /** Size of the volume now, bytes. */
+  readonly volumeBytes: () => number;
+  /** Journal space was given back. */
+  readonly onTrimmed: () => void;
+  readonly onFailure: (error: unknown) => void;
+  readonly signal: AbortSignal;
+}
+
+export class Destager {
+  readonly #deps: DestagerDeps;
+  readonly #settings: VolumeSettings;
+  readonly #tasks: TaskGroup;
+  readonly #onTheirWay = new Permits(cutsOnTheirWayMax);
+  /** Resolves when every cut taken so far is committed. */
+  #committed: Promise<void> = Promise.resolve();
+  #bytesSinceCut = 0;
+  #timer: AbortController | undefined;
+  #isCutting = false;
+
+  constructor(deps: DestagerDeps, settings: VolumeSettings) {
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#tasks = new TaskGroup((error) => {
+      if (!deps.signal.aborted) deps.onFailure(error);
+    });
+  }
+
+  /** Tells of a change that the journal holds now. */
+  noteChange(bytes: number): void {
+    this.#bytesSinceCut += bytes;
+    const { active } = this.#deps.map;
+    if (this.#bytesSinceCut >= this.#settings.cutBytes || active.trims.count >= trimsMax)
+      this.#cutSoon();
+    else this.#timer ??= this.#startTimer();
+  }
+
+  /** The journal is full: the sooner it is destaged the better. */
+  hurry(): void {
+    if (!this.#deps.map.active.isEmpty) this.#cutSoon();
+  }
+
+  /** Resolves when all changes before the call are committed on the backend, map and all. */
+  async sync(): Promise<void> {
+    await this.#onTheirWay.acquire(1, { signal: this.#deps.signal });
+    this.#cut();
+    await this.#committed;
+    await this.#deps.checkpointer.checkpointNow();
+  }
+
+  /** Waits for background work to end; the signal has been aborted or nothing is left. */
+  async drained(): Promise<void> {
+    this.#timer?.abort();
+    await this.#tasks.drained();
+    await this.#deps.checkpointer.drained();
+  }
+
+  #startTimer(): AbortController {
+    const { clock, signal } = this.#deps;
+    const timer = new AbortController();
+    const options = { signal: AbortSignal.any([timer.signal, signal]) };
+    this.#tasks.run(() =>
+      clock.sleep(this.#settings.destageDelayMs, options).then(
+        () => {
+          if (this.#timer === timer) this.#timer = undefined;
+          this.#cutSoon();
+        },
+        () => {},
+      ),
+    );
+    return timer;
+  }
+
+  /** Takes a cut as soon as one may be on its way; changes until then join it. */
+  #cutSoon(): void {
+    if (this.#isCutting) return;
+    this.#isCutting = true;
+    const { signal } = this.#deps;
+    this.#tasks.run(async () => {
+      try {
+        await this.#onTheirWay.acquire(1, { signal });
+      } finally {
+        this.#isCutting = false;
+      }
+      this.#cut();
+    });
+  }
+
+  /** The caller holds a permit, which goes with the cut. */
+  #cut(): void {
+    const { map, journal, volumeBytes } = this.#deps;
+    this.#timer?.abort();
+    this.#timer = undefined;
+    this.#bytesSinceCut = 0;
+    if (map.active.isEmpty && this.#deps.committer.head.volumeBytes === volumeBytes()) {
+      this.#onTheirWay.release(1);
+      return;
+    }
+    const cut = map.freeze(journal.lastSequence, volumeBytes());
+    const committed = this.#destage(cut, this.#committed);
+    this.#committed = committed;
+    this.#tasks.run(() => committed);
+  }
+
+  async #destage(cut: Cut, before: Promise<void>): Promise<void> {
+    const { map, journal, committer, checkpointer, sequencer } = this.#deps;
+    try {
+      const written = await writeCut(this.#deps, cut, this.#settings.segmentBytes);
+      await written.stored;
+      await before;
+      const ranges = toRanges(sequencer.epoch, written.sequences);
+      await committer.commit(
+        (head) => ({
+          ...head,
+          volumeBytes: cut.volumeBytes,
+          journalSequence: cut.journalSequence,
+          tail: [...head.tail, ...ranges],
+        }),
+        () => map.commitCut(cut, written.rows, written.places),
+      );
+      journal.trim(cut.journalSequence);
+      this.#deps.onTrimmed();
+      checkpointer.checkpointIfDue();
+    } finally {
+      this.#onTheirWay.release(1);
+    }
+  }
+}
+
+/** Map segments may lie between those of a cut; a range holds data segments alone. */
+function toRanges(epoch: number, sequences: readonly number[]) {
+  const ranges: { epoch: number; first: number; last: number }[] = [];
+  for (const sequence of sequences) {
+    const last = ranges.at(-1);
+    if (last && last.last + 1 === sequence) last.last = sequence;
+    else ranges.push({ epoch, first: sequence, last: sequence });
+  }
+  return ranges;
+}
+
+/** Whether an error ended background work because the volume was let go. */
+export function isEnd(error: unknown): boolean {
+  return isStorageError(error, 'fenced') || isStorageError(error, 'closed');
+}

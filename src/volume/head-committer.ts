@@ -1,0 +1,60 @@
+/**
+ * The committed head and the only way to advance it: one commit at a time, each a transaction that
+ * compares the epoch. Trouble of the registry is waited for below; what fails here is final.
+ */
+
+import type { Epoch, ObjectId } from '../core/units.ts';
+import type { Head } from '../format/head.ts';
+import { encodeHead } from '../format/head.ts';
+import type { Checksum } from '../ports/checksum.ts';
+
+/** The registry as the volume driver needs it. */
+export interface HeadRecords {
+  loadHead(id: ObjectId): Promise<Uint8Array | undefined>;
+  /** Rejects with `fenced` once the object has a larger epoch. */
+  commitHead(id: ObjectId, epoch: Epoch, head: Uint8Array): Promise<void>;
+}
+
+export class HeadCommitter {
+  readonly #records: HeadRecords;
+  readonly #checksum: Checksum;
+  readonly #id: ObjectId;
+  readonly #epoch: Epoch;
+  #head: Head;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(
+    records: HeadRecords,
+    checksum: Checksum,
+    tenure: { readonly objectId: ObjectId; readonly epoch: Epoch },
+    head: Head,
+  ) {
+    this.#records = records;
+    this.#checksum = checksum;
+    this.#id = tenure.objectId;
+    this.#epoch = tenure.epoch;
+    this.#head = head;
+  }
+
+  /** As it is committed. */
+  get head(): Head {
+    return this.#head;
+  }
+
+  /**
+   * Commits what `change` makes of the head; `then` runs in the same turn in which the commit is
+   * known, before anything else can look at the new head.
+   */
+  commit(change: (head: Head) => Head, then: () => void): Promise<void> {
+    const commit = this.#last.then(async () => {
+      const next = { ...change(this.#head), epoch: this.#epoch };
+      await this.#records.commitHead(this.#id, this.#epoch, encodeHead(next, this.#checksum));
+      this.#head = next;
+      then();
+    });
+    // A failed commit ends the volume; the chain only keeps later ones from overtaking it.
+    this.#last = commit;
+    commit.catch(() => {});
+    return commit;
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Collects the pages of a checkpoint into map segments and puts them as they fill. A page stays
+ * in memory (dirty) until the segment that holds it is on the backend.
+ */
+
+import { TaskGroup } from '../core/task-group.ts';
+import { placeWords, setPlace } from '../format/place.ts';
+import { indexEntryBytes, segmentHeadBytes } from '../format/segment.ts';
+import { SegmentBuilder } from '../log/segment-builder.ts';
+import type { SegmentUploader } from '../log/segment-uploader.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { CachedPage } from './page-budget.ts';
+import type { SegmentSequencer } from './segment-sequencer.ts';
+
+/** Entries of the index in front of a map segment: 64 KiB of it. */
+const chunksMax = Math.floor(65_000 / indexEntryBytes);
+
+export interface MapSegmentWriterDeps {
+  readonly sequencer: SegmentSequencer;
+  readonly uploader: SegmentUploader;
+  readonly checksum: Checksum;
+}
+
+export class MapSegmentWriter {
+  readonly #deps: MapSegmentWriterDeps;
+  readonly #payloadBytesMax: number;
+  readonly #facts: { readonly journalSequence: number; readonly volumeBytes: number };
+  #builder: SegmentBuilder | undefined;
+  #pages: CachedPage[] = [];
+  #first = 0;
+  readonly #written: number[] = [];
+  #failure: unknown;
+  readonly #puts = new TaskGroup((error) => {
+    this.#failure ??= error;
+  });
+
+  constructor(
+    deps: MapSegmentWriterDeps,
+    payloadBytesMax: number,
+    facts: { readonly journalSequence: number; readonly volumeBytes: number },
+  ) {
+    this.#deps = deps;
+    this.#payloadBytesMax = payloadBytesMax;
+    this.#facts = facts;
+  }
+
+  /** Sequences of the segments that were begun, for the table of live bytes. */
+  get sequences(): readonly number[] {
+    return this.#written;
+  }
+
+  /** Adds a page and sets its place. */
+  async add(page: CachedPage, bytes: Uint8Array, to: Uint32Array, toAt: number): Promise<void> {
+    const chunk = { kind: 'page', level: page.level, block: page.firstBlock } as const;
+    await this.#append(chunk, bytes, to, toAt);
+    this.#pages.push(page);
+  }
+
+  /** Adds a piece of the table of live bytes; gives its place. */
+  async addUsage(bytes: Uint8Array): Promise<Uint32Array> {
+    const place = new Uint32Array(placeWords);
+    await this.#append({ kind: 'usage', level: 0, block: 0 }, bytes, place, 0);
+    return place;
+  }
+
+  /** Resolves when all that was added is on the backend. */
+  async finish(): Promise<void> {
+    this.#seal();
+    await this.#puts.drained();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #append(
+    chunk: { kind: 'page' | 'usage'; level: number; block: number },
+    bytes: Uint8Array,
+    to: Uint32Array,
+    toAt: number,
+  ): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const { sequencer, uploader, checksum } = this.#deps;
+    if (this.#builder?.hasRoom(bytes.length) === false) this.#seal();
+    if (!this.#builder) {
+      await uploader.reserve(this.#segmentBytes);
+      const sequence = sequencer.next();
+      this.#first ||= sequence;
+      this.#written.push(sequence);
+      const shape = { payloadBytesMax: this.#payloadBytesMax, chunksMax, trims: [] };
+      this.#builder = new SegmentBuilder(sequencer.epoch, sequence, shape);
+    }
+    const builder = this.#builder;
+    const crc = checksum.crc32c(bytes);
+    setPlace(to, toAt, builder.epoch, builder.sequence, builder.nextOffset, bytes.length, crc);
+    builder.reserve({ ...chunk, checksum: crc }, bytes.length).set(bytes);
+  }
+
+  get #segmentBytes(): number {
+    return this.#payloadBytesMax + segmentHeadBytes(0, chunksMax);
+  }
+
+  #seal(): void {
+    const builder = this.#builder;
+    if (!builder) return;
+    const { sequencer, uploader, checksum } = this.#deps;
+    const pages = this.#pages;
+    this.#builder = undefined;
+    this.#pages = [];
+    const body = builder.seal(
+      {
+        kind: 'map',
+        objectId: sequencer.objectId,
+        groupFirst: this.#first,
+        lastOfCut: false,
+        previous: sequencer.lastData,
+        ...this.#facts,
+      },
+      checksum,
+    );
+    this.#puts.run(async () => {
+      await uploader.put(builder.epoch, builder.sequence, body, this.#segmentBytes);
+      for (const page of pages) page.dirty = false;
+    });
+  }
+}

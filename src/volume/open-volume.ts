@@ -1,0 +1,194 @@
+/** Recovers a volume and puts its parts together. */
+
+import type { Head } from '../format/head.ts';
+import { placeLength, placeWord, placeWords } from '../format/place.ts';
+import { Journal } from '../log/journal.ts';
+import type { JournalRecord } from '../log/journal.ts';
+import type { SegmentUploader } from '../log/segment-uploader.ts';
+import type { BlobStore } from '../ports/blob-store.ts';
+import type { SegmentSource } from '../ports/segment-source.ts';
+import type { Tenure } from '../ports/tenure.ts';
+import { limits } from '../core/limits.ts';
+import { BlockMap } from './block-map.ts';
+import { BlockReader } from './block-reader.ts';
+import { BlockWriter } from './block-writer.ts';
+import { Checkpointer } from './checkpointer.ts';
+import { Destager } from './destager.ts';
+import { HeadCommitter } from './head-committer.ts';
+import { JournalRoom } from './journal-room.ts';
+import type { PageBudget } from './page-budget.ts';
+import { PageTree } from './page-tree.ts';
+import { ReadAhead } from './read-ahead.ts';
+import { applyTail, lastDataSegment, loadHead } from './recovery.ts';
+import { SegmentSequencer } from './segment-sequencer.ts';
+import type { VolumeSettings } from './settings.ts';
+import { Volume } from './volume.ts';
+import type { VolumeDriverDeps } from './volume-driver.ts';
+
+const { blockBytes } = limits;
+
+export interface OpenContext {
+  readonly tenure: Tenure;
+  readonly stop: AbortController;
+  /** Of the tenure and of `stop`. */
+  readonly signal: AbortSignal;
+  readonly store: BlobStore;
+  readonly source: SegmentSource;
+  readonly uploader: SegmentUploader;
+  readonly folder: string;
+}
+
+type Deps = VolumeDriverDeps & { readonly budget: PageBudget };
+
+export async function openVolume(
+  deps: Deps,
+  context: OpenContext,
+  settings: VolumeSettings,
+  onClosed: () => void,
+): Promise<Volume> {
+  const { tenure, source, signal } = context;
+  const log = deps.log.child({ object: tenure.objectId, epoch: tenure.epoch });
+  const head = await loadHead(deps.records, tenure.objectId, deps.checksum);
+  const tree = new PageTree(source, deps.budget, { place: head.root, level: head.rootLevel });
+  const map = new BlockMap(tree, head.dataBlocks);
+  const tailDeps = { store: context.store, checksum: deps.checksum, signal };
+  await applyTail(tailDeps, tenure.objectId, head.tail, map);
+  const { journal, volumeBytes } = await openJournal(deps, context, settings, { head, map });
+  return assemble({ ...deps, log }, context, settings, {
+    head,
+    map,
+    journal,
+    volumeBytes,
+    onClosed,
+  });
+}
+
+async function openJournal(
+  deps: Deps,
+  { tenure, folder }: OpenContext,
+  settings: VolumeSettings,
+  { head, map }: { readonly head: Head; readonly map: BlockMap },
+): Promise<{ journal: Journal; volumeBytes: number }> {
+  const { disk, checksum, log } = deps;
+  if (!tenure.resumed) await Journal.destroy(disk, folder);
+  let { volumeBytes } = head;
+  const options = {
+    folder,
+    epoch: tenure.epoch,
+    afterSequence: head.journalSequence,
+    settings: settings.journal,
+  };
+  const journal = await Journal.open(disk, checksum, log, options, (record) => {
+    replay(record, map, volumeBytes);
+    volumeBytes = record.volumeBytes;
+  });
+  return { journal, volumeBytes };
+}
+
+function replay(record: JournalRecord, map: BlockMap, before: number): void {
+  if (record.kind === 'write') {
+    for (let index = 0; index < record.count; index += 1)
+      map.write(
+        record.block + index,
+        record.file,
+        record.offset + index * blockBytes,
+        blockBytes,
+        record.checksums[index] as number,
+      );
+  } else if (record.kind === 'trim') {
+    map.trim(record.block, record.block + record.count);
+  } else {
+    if (record.volumeBytes < before)
+      map.trim(Math.ceil(record.volumeBytes / blockBytes), limits.volumeBytesMax / blockBytes);
+    const { tail } = record;
+    if (tail) map.write(tail.block, tail.file, tail.offset, blockBytes, tail.checksum);
+  }
+}
+
+interface Recovered {
+  readonly head: Head;
+  readonly map: BlockMap;
+  readonly journal: Journal;
+  readonly volumeBytes: number;
+  readonly onClosed: () => void;
+}
+
+function assemble(
+  deps: Deps,
+  context: OpenContext,
+  settings: VolumeSettings,
+  { head, map, journal, volumeBytes, onClosed }: Recovered,
+): Volume {
+  const { checksum, clock, log, records } = deps;
+  const { tenure, stop, signal, source, uploader, store } = context;
+  const yieldTurn = () => clock.sleep(0);
+  const committer = new HeadCommitter(records, checksum, tenure, head);
+  const sequencer = new SegmentSequencer(tenure.objectId, tenure.epoch, lastDataSegment(head));
+  const reader = new BlockReader({ map, journal, source, checksum });
+  const onFailure = (error: unknown) => volume.fail(error);
+  const shared = {
+    ...{ clock, log, map, committer, sequencer, uploader, checksum },
+    signal,
+    onFailure,
+  };
+  const readsSettled = () => reader.settled();
+  const checkpointer = new Checkpointer({ ...shared, store, source, readsSettled }, settings);
+  const destager: Destager = new Destager(
+    {
+      ...shared,
+      journal,
+      yieldTurn,
+      checkpointer,
+      volumeBytes: () => writer.volumeBytes,
+      onTrimmed: () => room.wake(),
+    },
+    settings,
+  );
+  const room = new JournalRoom(journal, clock, log, { signal, hurry: () => destager.hurry() });
+  const writer: BlockWriter = new BlockWriter(
+    {
+      ...{ map, journal, reader, checksum, room },
+      assertWritable: () => volume.assertWritable(),
+      onChange: (bytes) => destager.noteChange(bytes),
+    },
+    volumeBytes,
+  );
+  const readAhead = new ReadAhead(settings.readAheadBytes, (offset, bytes) =>
+    prefetch(map, source, offset, Math.min(bytes, writer.volumeBytes - offset)),
+  );
+  const volume: Volume = new Volume({
+    ...{ tenure, log, journal, map, reader, writer, readAhead, room, destager, checkpointer },
+    ...{ committer, uploader, yieldTurn, stop, onClosed },
+    discardJournal: () => Journal.destroy(deps.disk, context.folder),
+  });
+  if (!map.active.isEmpty || volumeBytes !== head.volumeBytes)
+    destager.noteChange(map.active.rowCount * blockBytes);
+  checkpointer.checkpointIfDue();
+  return volume;
+}
+
+/** Asks for what lies in segments, a contiguous run at a time, as far as the map is in memory. */
+function prefetch(map: BlockMap, source: SegmentSource, offset: number, bytes: number): void {
+  const place = new Uint32Array(placeWords);
+  const end = Math.ceil((offset + bytes) / blockBytes);
+  let run: { epoch: number; sequence: number; from: number; to: number } | undefined;
+  const ask = () => {
+    if (run) source.prefetch(run.epoch, run.sequence, run.from, run.to - run.from);
+    run = undefined;
+  };
+  for (let block = Math.floor(offset / blockBytes); block < end; block += 1) {
+    const kind = map.find(block, place);
+    if (kind instanceof Promise) break;
+    const epoch = place[placeWord.epoch] as number;
+    if (kind === 'hole' || epoch === 0) continue;
+    const sequence = place[placeWord.sequence] as number;
+    const from = place[placeWord.offset] as number;
+    const to = from + placeLength(place, 0);
+    if (run && run.epoch === epoch && run.sequence === sequence && run.to === from) run.to = to;
+    else {
+      ask();
+      run = { epoch, sequence, from, to };
+    }
+  }
+  ask();
+}

@@ -1,0 +1,93 @@
+/**
+ * Opening a volume is always recovery: the head from the registry, the indexes of the segments
+ * committed after its checkpoint, then the journal's tail. Its cost depends on those alone, not on
+ * the volume's size.
+ */
+
+import { isStorageError, StorageError } from '../core/errors.ts';
+import type { ObjectId } from '../core/units.ts';
+import type { Head, SegmentRange } from '../format/head.ts';
+import { decodeHead, emptyHead } from '../format/head.ts';
+import { placeWords, setPlace } from '../format/place.ts';
+import type { SegmentHeader } from '../format/segment.ts';
+import { decodeSegmentHead, segmentHeaderBytes, segmentIndexBytes } from '../format/segment.ts';
+import { segmentKey } from '../format/segment-key.ts';
+import type { BlobStore } from '../ports/blob-store.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { BlockMap } from './block-map.ts';
+import type { HeadRecords } from './head-committer.ts';
+import type { SegmentName } from './segment-usage.ts';
+
+/** Enough for the index of a 4 MiB segment in one request. */
+const firstReadBytes = 32 * 1024;
+const readsAtOnce = 16;
+
+export async function loadHead(
+  records: HeadRecords,
+  id: ObjectId,
+  checksum: Checksum,
+): Promise<Head> {
+  const bytes = await records.loadHead(id);
+  return bytes === undefined ? emptyHead : decodeHead(bytes, checksum);
+}
+
+/** The data segment that was committed last. */
+export function lastDataSegment(head: Head): SegmentName {
+  const last = head.tail.at(-1);
+  return last ? { epoch: last.epoch, sequence: last.last } : { epoch: 0, sequence: 0 };
+}
+
+export interface TailDeps {
+  readonly store: BlobStore;
+  readonly checksum: Checksum;
+  readonly signal: AbortSignal;
+}
+
+/** Brings the head's tail into the map's delta, in the order of the log. */
+export async function applyTail(
+  deps: TailDeps,
+  id: ObjectId,
+  tail: readonly SegmentRange[],
+  map: BlockMap,
+): Promise<void> {
+  const names = tail.flatMap(({ epoch, first, last }) =>
+    Array.from({ length: last - first + 1 }, (_, index) => ({ epoch, sequence: first + index })),
+  );
+  for (let first = 0; first < names.length; first += readsAtOnce) {
+    const batch = names.slice(first, first + readsAtOnce);
+    const headers = await Promise.all(batch.map((name) => readIndex(deps, id, name)));
+    for (const header of headers) applySegment(header, map);
+  }
+}
+
+function applySegment(header: SegmentHeader, map: BlockMap): void {
+  map.applyTrims(header.trims.map(({ block, count }) => [block, block + count] as const));
+  const place = new Uint32Array(placeWords);
+  for (const { kind, block, offset, bytes, checksum } of header.chunks) {
+    if (kind !== 'block') continue;
+    setPlace(place, 0, header.epoch, header.sequence, offset, bytes, checksum);
+    map.applyBlock(block, place);
+  }
+}
+
+async function readIndex(deps: TailDeps, id: ObjectId, name: SegmentName): Promise<SegmentHeader> {
+  const { store, checksum, signal } = deps;
+  const key = segmentKey(name.epoch, name.sequence);
+  try {
+    let start = await store.get(key, { offset: 0, length: firstReadBytes, signal });
+    const bytes = segmentIndexBytes(start.subarray(0, segmentHeaderBytes));
+    if (bytes > start.length) start = await store.get(key, { offset: 0, length: bytes, signal });
+    const header = decodeSegmentHead(start, checksum);
+    const isRight =
+      header.objectId === id && header.epoch === name.epoch && header.sequence === name.sequence;
+    if (!isRight) throw new StorageError('corrupt', 'a segment stands under a wrong name');
+    return header;
+  } catch (error) {
+    if (!isStorageError(error, 'not_found') && !isStorageError(error, 'corrupt')) throw error;
+    throw new StorageError(
+      'corrupt',
+      `volume ${id} can't be opened: the index of committed segment ${key} is missing or damaged`,
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The Volume Driver: one bucket and one journal folder for each volume, and what all volumes of a
+ * host share: the SSD cache, the memory for pages of block maps, the bytes on their way out.
+ */
+
+import { isStorageError, StorageError } from '../core/errors.ts';
+import { Permits } from '../core/permits.ts';
+import type { ObjectId } from '../core/units.ts';
+import { objectId } from '../core/units.ts';
+import { encodeHead, emptyHead } from '../format/head.ts';
+import { Journal } from '../log/journal.ts';
+import { SegmentUploader } from '../log/segment-uploader.ts';
+import type { Backend, BlobStore } from '../ports/blob-store.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Disk } from '../ports/disk.ts';
+import type { Log } from '../ports/log.ts';
+import type { ObjectDriver } from '../ports/object-driver.ts';
+import type { SegmentSource } from '../ports/segment-source.ts';
+import type { Tenure } from '../ports/tenure.ts';
+import type { HeadRecords } from './head-committer.ts';
+import { openVolume } from './open-volume.ts';
+import { PageBudget } from './page-budget.ts';
+import type { VolumeSettings } from './settings.ts';
+import type { Volume } from './volume.ts';
+
+/** The SSD cache as the driver needs it. */
+export interface SegmentSources {
+  source(id: ObjectId, store: BlobStore, signal: AbortSignal): SegmentSource;
+  /** The volume is gone: what is cached of it may go. */
+  forget(id: ObjectId): void;
+}
+
+export interface VolumeDriverDeps {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly checksum: Checksum;
+  readonly log: Log;
+  readonly backend: Backend;
+  readonly sources: SegmentSources;
+  readonly records: HeadRecords;
+  /** Folder on the SSD in which each volume's journal has a folder. */
+  readonly journalFolder: string;
+  readonly bucketOf: (id: ObjectId) => string;
+}
+
+export class VolumeDriver implements ObjectDriver {
+  readonly kind = 'volume';
+  readonly #deps: VolumeDriverDeps;
+  readonly #settings: VolumeSettings;
+  readonly #shared: { readonly budget: PageBudget; readonly inFlight: Permits };
+  readonly #open = new Map<ObjectId, Volume>();
+
+  constructor(deps: VolumeDriverDeps, settings: VolumeSettings) {
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#shared = {
+      budget: new PageBudget(settings.mapBytesMax),
+      inFlight: new Permits(settings.uploadBytesMax),
+    };
+  }
+
+  /** The volume where it is open. */
+  opened(id: ObjectId): Volume | undefined {
+    return this.#open.get(id);
+  }
+
+  async create(tenure: Tenure): Promise<void> {
+    const { backend, bucketOf, records, checksum, disk } = this.#deps;
+    const { objectId: id, epoch, signal } = tenure;
+    // Left over from an attempt that came to nothing: it was never part of the volume.
+    await Journal.destroy(disk, this.#folder(id));
+    await backend.createBucket(bucketOf(id), { signal });
+    await records.commitHead(id, epoch, encodeHead({ ...emptyHead, epoch }, checksum));
+  }
+
+  async open(tenure: Tenure): Promise<Volume> {
+    const { backend, sources, bucketOf } = this.#deps;
+    const { objectId: id } = tenure;
+    if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open already');
+    const stop = new AbortController();
+    const signal = AbortSignal.any([tenure.signal, stop.signal]);
+    const store = backend.bucket(bucketOf(id));
+    const source = sources.source(id, store, signal);
+    const uploader = new SegmentUploader({
+      store,
+      source,
+      inFlight: this.#shared.inFlight,
+      signal,
+    });
+    const context = { tenure, stop, signal, store, source, uploader, folder: this.#folder(id) };
+    const volume = await openVolume(
+      { ...this.#deps, budget: this.#shared.budget },
+      context,
+      this.#settings,
+      () => this.#open.delete(id),
+    );
+    this.#open.set(id, volume);
+    return volume;
+  }
+
+  async delete(id: ObjectId): Promise<void> {
+    const { backend, bucketOf, disk, sources } = this.#deps;
+    if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open');
+    await Journal.destroy(disk, this.#folder(id));
+    await backend.deleteBucket(bucketOf(id));
+    sources.forget(id);
+  }
+
+  /** Volumes with a journal on this disk: what is in it is not on the backend yet. */
+  unfinished(): Promise<ObjectId[]> {
+    const names = this.#deps.disk.list(this.#deps.journalFolder);
+    return Promise.resolve(names.flatMap((name) => asObjectId(name) ?? []));
+  }
+
+  #folder(id: ObjectId): string {
+    return `${this.#deps.journalFolder}/${id}`;
+  }
+}
+
+function asObjectId(name: string): ObjectId | undefined {
+  try {
+    return objectId(name);
+  } catch (error) {
+    if (isStorageError(error, 'invalid')) return undefined;
+    throw error;
+  }
+}

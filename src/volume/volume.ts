@@ -1,0 +1,238 @@
+/**
+ * A virtual disk in use: the DataObject over journal, block map, segments and their background
+ * work. It composes the paths and holds the states:
+ *
+ *   open      serves
+ *   failed    the journal can't be trusted (a failed fdatasync), or background work broke: changes
+ *             and flushes are refused for good, reads go on
+ *   closed    let go, with (close) or without (abandon) a flush
+ *
+ * The end of the tenure refuses everything with `fenced`.
+ */
+
+import { describeError, isStorageError, StorageError } from '../core/errors.ts';
+import type { Eventually } from '../core/eventually.ts';
+import { chain, isPending } from '../core/eventually.ts';
+import { limits } from '../core/limits.ts';
+import type { ObjectId } from '../core/units.ts';
+import type { Journal } from '../log/journal.ts';
+import type { SegmentUploader } from '../log/segment-uploader.ts';
+import type { DataObject } from '../ports/data-object.ts';
+import type { Log } from '../ports/log.ts';
+import type { Tenure } from '../ports/tenure.ts';
+import type { BlockMap } from './block-map.ts';
+import type { BlockReader } from './block-reader.ts';
+import type { BlockWriter } from './block-writer.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import { isEnd, type Destager } from './destager.ts';
+import type { HeadCommitter } from './head-committer.ts';
+import type { JournalRoom } from './journal-room.ts';
+import type { ReadAhead } from './read-ahead.ts';
+import { seekInMap } from './seek.ts';
+
+const { blockBytes } = limits;
+
+export interface VolumeParts {
+  readonly tenure: Tenure;
+  readonly log: Log;
+  readonly journal: Journal;
+  readonly map: BlockMap;
+  readonly reader: BlockReader;
+  readonly writer: BlockWriter;
+  readonly readAhead: ReadAhead;
+  readonly room: JournalRoom;
+  readonly destager: Destager;
+  readonly checkpointer: Checkpointer;
+  readonly committer: HeadCommitter;
+  readonly uploader: SegmentUploader;
+  readonly yieldTurn: () => Promise<void>;
+  /** Ends background work. */
+  readonly stop: AbortController;
+  readonly onClosed: () => void;
+  /** Removes the journal from the disk: nothing in it is needed any more. */
+  readonly discardJournal: () => Promise<void>;
+}
+
+/** For `wharf vdisk show`. */
+export interface VolumeStatus {
+  readonly sizeBytes: number;
+  readonly usedBytes: number;
+  readonly notDestagedBytes: number;
+  readonly journalBytes: number;
+  readonly epoch: number;
+  readonly state: 'open' | 'failed' | 'closed';
+  readonly failure: string | undefined;
+  /** Why writers wait, if they do. */
+  readonly waiting: string | undefined;
+  readonly uploadedBytes: number;
+  readonly uploadedSegments: number;
+}
+
+export class Volume implements DataObject {
+  readonly id: ObjectId;
+  readonly #parts: VolumeParts;
+  #state: 'open' | 'failed' | 'closed' = 'open';
+  #failure: unknown;
+  #closing: Promise<void> | undefined;
+
+  constructor(parts: VolumeParts) {
+    this.id = parts.tenure.objectId;
+    this.#parts = parts;
+  }
+
+  size(): number {
+    return this.#parts.writer.volumeBytes;
+  }
+
+  allocatedBytes(): number {
+    return this.#parts.map.dataBlocks * blockBytes;
+  }
+
+  status(): VolumeStatus {
+    const { map, journal, room, tenure, uploader } = this.#parts;
+    const uploaded = uploader.statistics;
+    return {
+      sizeBytes: this.size(),
+      usedBytes: this.allocatedBytes(),
+      notDestagedBytes: map.journalBlocks * blockBytes,
+      journalBytes: journal.usedBytes,
+      epoch: tenure.epoch,
+      state: this.#state,
+      failure: this.#failure === undefined ? undefined : describeError(this.#failure),
+      waiting: room.reason,
+      uploadedBytes: uploaded.bytes,
+      uploadedSegments: uploaded.segments,
+    };
+  }
+
+  read(offset: number, into: Uint8Array): Eventually<number> {
+    this.#assertReadable();
+    const bytes = Math.min(into.length, Math.max(0, this.size() - offset));
+    if (bytes === 0) return 0;
+    this.#parts.readAhead.note(offset, bytes);
+    try {
+      const read = this.#readRange(offset, bytes === into.length ? into : into.subarray(0, bytes));
+      if (!isPending(read)) return bytes;
+      return read.then(
+        () => bytes,
+        (error: unknown) => this.#reportDamage(error, offset, bytes),
+      );
+    } catch (error) {
+      return this.#reportDamage(error, offset, bytes);
+    }
+  }
+
+  write(offset: number, data: Uint8Array): Eventually<void> {
+    this.assertWritable();
+    return this.#parts.writer.write(offset, data);
+  }
+
+  trim(offset: number, length: number): Eventually<void> {
+    this.assertWritable();
+    return this.#parts.writer.trim(offset, length);
+  }
+
+  resize(bytes: number): Eventually<void> {
+    this.assertWritable();
+    return this.#parts.writer.resize(bytes);
+  }
+
+  seek(offset: number, what: 'data' | 'hole'): Eventually<number | undefined> {
+    this.#assertReadable();
+    const { map, yieldTurn } = this.#parts;
+    return seekInMap(map, yieldTurn, { offset, what, size: this.size() });
+  }
+
+  async flush(): Promise<void> {
+    this.assertWritable();
+    await this.#parts.journal.sync();
+    // The right may have ended while the disk was at work: then this host may not acknowledge.
+    this.assertWritable();
+  }
+
+  async sync(): Promise<void> {
+    await this.flush();
+    await this.#parts.destager.sync();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  abandon(): Promise<void> {
+    this.#closing ??= this.#abandon();
+    return this.#closing;
+  }
+
+  /** Background work failed: nothing more can be promised. */
+  fail(error: unknown): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'failed';
+    this.#failure = error;
+    this.#parts.stop.abort(error);
+    const { log } = this.#parts;
+    if (isEnd(error)) log.warn({ error: describeError(error) }, 'volume is let go');
+    else log.error({ error: describeError(error) }, 'volume has failed');
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state === 'open') await this.#parts.journal.sync();
+    const { map, committer } = this.#parts;
+    const isClean =
+      this.#state === 'open' &&
+      map.journalBlocks === 0 &&
+      map.active.isEmpty &&
+      committer.head.volumeBytes === this.size();
+    await this.#letGo();
+    await this.#parts.journal.close();
+    if (isClean) await this.#parts.discardJournal();
+  }
+
+  async #abandon(): Promise<void> {
+    await this.#letGo();
+    await this.#parts.journal.abandon();
+  }
+
+  async #letGo(): Promise<void> {
+    this.#state = 'closed';
+    const { stop, destager, reader, map } = this.#parts;
+    stop.abort(new StorageError('closed', 'the volume is closed'));
+    await destager.drained();
+    await reader.settled();
+    map.tree.close();
+    this.#parts.onClosed();
+  }
+
+  #readRange(offset: number, into: Uint8Array): Eventually<void> {
+    const { reader } = this.#parts;
+    const skew = offset % blockBytes;
+    if (skew === 0 && into.length % blockBytes === 0) return reader.read(offset / blockBytes, into);
+    const blocks = Math.ceil((skew + into.length) / blockBytes);
+    const whole = new Uint8Array(blocks * blockBytes);
+    return chain(reader.read(Math.floor(offset / blockBytes), whole), () =>
+      into.set(whole.subarray(skew, skew + into.length)),
+    );
+  }
+
+  #reportDamage(error: unknown, offset: number, bytes: number): never {
+    if (isStorageError(error, 'corrupt'))
+      this.#parts.log.error({ offset, bytes, error: describeError(error) }, 'data is damaged');
+    throw error;
+  }
+
+  #assertReadable(): void {
+    if (this.#state === 'closed') throw new StorageError('closed', 'the volume is closed');
+    this.#parts.tenure.assertLive();
+  }
+
+  /** Throws once changes can't be acknowledged any more. */
+  assertWritable(): void {
+    this.#assertReadable();
+    if (this.#parts.journal.state === 'failed') this.fail(this.#parts.journal.failure);
+    if (this.#state === 'failed')
+      throw new StorageError('failed', 'the volume takes no more changes on this host', {
+        cause: this.#failure,
+      });
+  }
+}
