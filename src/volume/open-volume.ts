@@ -75,6 +75,7 @@ async function openJournal(
   const options = {
     folder,
     epoch: tenure.epoch,
+    tag: checksum.crc32c(Buffer.from(tenure.objectId)),
     afterSequence: head.journalSequence,
     settings: settings.journal,
   };
