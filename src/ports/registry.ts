@@ -1,6 +1,7 @@
 /**
  * The strongly consistent store of namespace, objects, owners and hosts. Linearizable.
- * Implementations: SQLite (several processes of one machine), memory; etcd for many machines.
+ * Implementations: SQLite (several processes of one machine), memory. Leases, watches and etcd come
+ * with many hosts.
  *
  * Keys are byte strings held in latin1 strings (one character a byte) and compare bytewise, as
  * such strings do in JavaScript. Values are bytes. Each committed transaction has a revision, one
@@ -24,7 +25,7 @@ export type Compare =
   | { readonly key: string; readonly is: 'at'; readonly revision: number };
 
 export type Write =
-  | { readonly key: string; readonly put: Uint8Array; readonly lease?: LeaseId }
+  | { readonly key: string; readonly put: Uint8Array }
   | { readonly key: string; readonly delete: true };
 
 export interface Transaction {
@@ -37,24 +38,6 @@ export interface Transaction {
 export type Outcome =
   | { readonly committed: true; readonly revision: number }
   | { readonly committed: false };
-
-export type LeaseId = string & { readonly __lease: never };
-
-export interface Lease {
-  readonly id: LeaseId;
-  readonly ttlMs: number;
-  /** Extends the lease to `ttlMs` from now; rejects with `not_found` once it has ended. */
-  renew(options?: CallOptions): Promise<void>;
-  /** Ends it and deletes its keys. Idempotent. */
-  revoke(options?: CallOptions): Promise<void>;
-}
-
-export interface Change {
-  readonly key: string;
-  /** Absent: the key was deleted. */
-  readonly value?: Uint8Array;
-  readonly revision: number;
-}
 
 /** Keys with `from <= key < to`. */
 export interface KeyRange {
@@ -72,19 +55,6 @@ export interface Registry {
   ): Promise<readonly KeyValue[]>;
 
   transact(transaction: Transaction, options?: CallOptions): Promise<Outcome>;
-
-  /** A lease of `ttlMs`; keys written with it are deleted when it ends. */
-  grantLease(ttlMs: number, options?: CallOptions): Promise<Lease>;
-
-  /**
-   * Every change of the range from `fromRevision` on (default: from now), in order, in batches of
-   * one transaction or more, until the signal aborts (then it ends) or the registry closes.
-   * Throws `not_found` where the history from `fromRevision` is gone: read again, watch again.
-   */
-  watch(
-    range: KeyRange,
-    options: { readonly fromRevision?: number; readonly signal: AbortSignal },
-  ): AsyncIterable<readonly Change[]>;
 
   close(): Promise<void>;
 }

@@ -1,0 +1,70 @@
+/**
+ * Registry values are JSON with a version, checked field by field on the way in. What does not fit
+ * is `corrupt`: it was damaged, or written by something else.
+ */
+
+import { StorageError } from '../core/errors.ts';
+
+const recordVersion = 1;
+
+export function encodeRecord(record: object): Uint8Array {
+  return Buffer.from(JSON.stringify({ v: recordVersion, ...record }));
+}
+
+/** The fields of a stored record; each accessor throws `corrupt` on what is not of its kind. */
+export class RecordReader {
+  readonly #what: string;
+  readonly #fields: Readonly<Record<string, unknown>>;
+
+  constructor(what: string, bytes: Uint8Array) {
+    this.#what = what;
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString());
+    } catch (error) {
+      throw new StorageError('corrupt', `${what}: not a record`, { cause: error });
+    }
+    if (typeof parsed !== 'object' || parsed === null) return this.#refuse('v', parsed);
+    this.#fields = parsed as Record<string, unknown>;
+    if (this.#fields['v'] !== recordVersion) this.#refuse('v', this.#fields['v']);
+  }
+
+  text(name: string): string {
+    const value = this.#fields[name];
+    return typeof value === 'string' ? value : this.#refuse(name, value);
+  }
+
+  optionalText(name: string): string | undefined {
+    return this.#fields[name] === undefined ? undefined : this.text(name);
+  }
+
+  /** A whole number, 0 to 2^53 - 1. */
+  count(name: string): number {
+    const value = this.#fields[name];
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+      ? value
+      : this.#refuse(name, value);
+  }
+
+  /** Nanoseconds, kept as decimal digits. */
+  time(name: string): bigint {
+    const value = this.text(name);
+    return /^-?\d{1,19}$/.test(value) ? BigInt(value) : this.#refuse(name, value);
+  }
+
+  oneOf<T extends string>(name: string, values: readonly T[]): T {
+    const value = this.text(name);
+    return (values as readonly string[]).includes(value) ? (value as T) : this.#refuse(name, value);
+  }
+
+  list(name: string): readonly unknown[] {
+    const value = this.#fields[name];
+    return Array.isArray(value) ? (value as unknown[]) : this.#refuse(name, value);
+  }
+
+  #refuse(name: string, found: unknown): never {
+    throw new StorageError('corrupt', `${this.#what}: field ${name} is not valid`, {
+      detail: { found },
+    });
+  }
+}
