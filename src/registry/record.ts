@@ -18,14 +18,7 @@ export class RecordReader {
 
   constructor(what: string, bytes: Uint8Array) {
     this.#what = what;
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString());
-    } catch (error) {
-      throw new StorageError('corrupt', `${what}: not a record`, { cause: error });
-    }
-    if (typeof parsed !== 'object' || parsed === null) return this.#refuse('v', parsed);
-    this.#fields = parsed as Record<string, unknown>;
+    this.#fields = parse(what, bytes);
     if (this.#fields['v'] !== recordVersion) this.#refuse('v', this.#fields['v']);
   }
 
@@ -67,4 +60,15 @@ export class RecordReader {
       detail: { found },
     });
   }
+}
+
+function parse(what: string, bytes: Uint8Array): Record<string, unknown> {
+  let cause: unknown;
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString());
+    if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>;
+  } catch (error) {
+    cause = error;
+  }
+  throw new StorageError('corrupt', `${what}: not a record`, { cause });
 }

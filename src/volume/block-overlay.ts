@@ -50,7 +50,9 @@ export class BlockOverlay {
   }
 
   put(block: number, place: Uint32Array, at = 0): void {
-    copyPlace(place, at, this.#words, this.#rowFor(block) * placeWords);
+    // The row first: making it may replace the arrays.
+    const to = this.#rowFor(block) * placeWords;
+    copyPlace(place, at, this.#words, to);
   }
 
   /** As `put` with a chunk of the journal, whose places have epoch 0. */

@@ -85,36 +85,38 @@ export class BlockWriter {
     if (bytes > this.#volumeBytes) return this.#grow(bytes);
   }
 
+  /** Pieces of at most 1 MiB, each one record of the journal: none is ever recovered in part. */
   async #writeInPieces(offset: number, data: Uint8Array): Promise<void> {
     const end = offset + data.length;
     for (let at = offset; at < end; ) {
-      const headBytes = (blockBytes - (at % blockBytes)) % blockBytes;
-      const left = end - at;
-      const whole = left - (left % blockBytes);
-      // An unaligned head, then whole blocks, then an unaligned tail.
-      let bytes = Math.min(whole, appendBytesMax);
-      if (headBytes > 0) bytes = Math.min(headBytes, left);
-      else if (bytes === 0) bytes = left;
-      const piece = data.subarray(at - offset, at - offset + bytes);
-      if (bytes % blockBytes === 0 && headBytes === 0) {
-        const block = at / blockBytes;
-        if (!this.#tryAppend(block, piece, at + bytes))
-          await this.#appendLater(block, piece, at + bytes);
-      } else await this.#mergeBlock(at, piece);
-      at += bytes;
+      const to = Math.min(end, Math.floor(at / blockBytes) * blockBytes + appendBytesMax);
+      const piece = data.subarray(at - offset, to - offset);
+      if (at % blockBytes !== 0 || to % blockBytes !== 0) await this.#mergePiece(at, piece);
+      else if (!this.#tryAppend(at / blockBytes, piece, to))
+        await this.#appendLater(at / blockBytes, piece, to);
+      at = to;
     }
   }
 
-  /** Writes a part of one block. */
-  async #mergeBlock(offset: number, data: Uint8Array): Promise<void> {
-    const number = Math.floor(offset / blockBytes);
-    const block = new Uint8Array(blockBytes);
+  /** A range that covers its first or last block in part. */
+  async #mergePiece(offset: number, data: Uint8Array): Promise<void> {
+    const end = offset + data.length;
+    const first = Math.floor(offset / blockBytes);
+    const last = Math.ceil(end / blockBytes) - 1;
+    const blocks = new Uint8Array((last - first + 1) * blockBytes);
+    const partial = new Set<number>();
+    if (offset % blockBytes !== 0) partial.add(first);
+    if (end % blockBytes !== 0) partial.add(last);
     for (let turn: Turn = 'newcomer'; ; ) {
-      const edge = await this.#readEdge(number, block);
-      block.set(data, offset % blockBytes);
-      if (!this.#isWhere(edge)) continue;
-      if (this.#tryAppend(number, block, offset + data.length, turn)) return;
-      await this.#deps.room.wait(blockBytes);
+      const edges: Edge[] = [];
+      for (const number of partial) {
+        const at = (number - first) * blockBytes;
+        edges.push(await this.#readEdge(number, blocks.subarray(at, at + blockBytes)));
+      }
+      blocks.set(data, offset - first * blockBytes);
+      if (!edges.every((edge) => this.#isWhere(edge))) continue;
+      if (this.#tryAppend(first, blocks, end, turn)) return;
+      await this.#deps.room.wait(blocks.length);
       turn = 'waited';
     }
   }

@@ -46,6 +46,19 @@ describe('a block overlay', () => {
     );
   });
 
+  test('keeps every place while it grows', () => {
+    const overlay = new BlockOverlay();
+    const place = new Uint32Array(placeWords);
+    for (let block = 0; block < 5000; block += 1) {
+      setPlace(place, 0, 7, 1, block, 4096, 0);
+      overlay.put(block * 3, place);
+    }
+    for (let block = 0; block < 5000; block += 1) {
+      assert.equal(overlay.find(block * 3, place), 'data');
+      assert.equal(place[2], block);
+    }
+  });
+
   test('tells blocks apart that agree in their lower 32 bits', () => {
     const overlay = new BlockOverlay();
     const place = new Uint32Array(placeWords);

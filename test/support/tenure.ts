@@ -1,0 +1,22 @@
+import { StorageError } from '../../src/core/errors.ts';
+import type { ObjectId } from '../../src/core/units.ts';
+import { epoch } from '../../src/core/units.ts';
+import type { Tenure } from '../../src/ports/tenure.ts';
+
+export interface TestTenure extends Tenure {
+  end(): void;
+}
+
+export function tenureOf(objectId: ObjectId, number: number, resumed = true): TestTenure {
+  const ending = new AbortController();
+  return {
+    objectId,
+    epoch: epoch(number),
+    resumed,
+    signal: ending.signal,
+    assertLive() {
+      ending.signal.throwIfAborted();
+    },
+    end: () => ending.abort(new StorageError('fenced', 'the tenure has ended')),
+  };
+}

@@ -1,0 +1,135 @@
+/**
+ * All that a volume stands on, in memory: a disk that can crash, a backend that can fail, a
+ * registry of heads that compares epochs. A world outlives the volumes opened in it.
+ */
+
+import type { Faults } from '../../src/backend/with-faults.ts';
+import { noFaults, withFaults } from '../../src/backend/with-faults.ts';
+import { MemoryBackend } from '../../src/backend/memory-backend.ts';
+import { RetryMonitor, withRetry } from '../../src/backend/with-retry.ts';
+import { SegmentCache } from '../../src/cache/segment-cache.ts';
+import type { ObjectId } from '../../src/core/units.ts';
+import { hostId, KiB, objectId } from '../../src/core/units.ts';
+import { tableChecksum } from '../../src/platform/checksum.ts';
+import { MemoryDisk } from '../../src/platform/memory-disk.ts';
+import { seededRandom } from '../../src/platform/random.ts';
+import { systemClock } from '../../src/platform/system-clock.ts';
+import type { Clock } from '../../src/ports/clock.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
+import { ObjectRecords } from '../../src/registry/object-records.ts';
+import type { VolumeSettings } from '../../src/volume/settings.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { VolumeDriver } from '../../src/volume/volume-driver.ts';
+import { quietLog } from './quiet-log.ts';
+import type { TestTenure } from './tenure.ts';
+import { tenureOf } from './tenure.ts';
+
+export const smallSettings: VolumeSettings = {
+  journal: { fileBytes: 256 * KiB, bytesMax: 2048 * KiB },
+  segmentBytes: 64 * KiB,
+  cutBytes: 128 * KiB,
+  destageDelayMs: 5,
+  uploadBytesMax: 512 * KiB,
+  deltaBlocksMax: 64,
+  tailSegmentsMax: 6,
+  checkpointDelayMs: 50,
+  mapBytesMax: 1,
+  readAheadBytes: 0,
+};
+
+export const host = hostId('a');
+
+export class VolumeWorld {
+  readonly id: ObjectId;
+  readonly checksum = tableChecksum();
+  readonly clock: Clock;
+  readonly log = quietLog();
+  readonly faults: Faults = noFaults();
+  readonly backend = new MemoryBackend();
+  readonly records: ObjectRecords;
+  readonly settings: VolumeSettings;
+  disk = new MemoryDisk();
+  cacheBytesMax = 1024 * KiB;
+  #tenure: TestTenure | undefined;
+  #cache: SegmentCache | undefined;
+  #driver: VolumeDriver | undefined;
+
+  constructor(settings: Partial<VolumeSettings> = {}, seed = 1) {
+    this.id = objectId(seed.toString(16).padStart(32, '0'));
+    this.clock = systemClock(undefined);
+    this.settings = { ...smallSettings, ...settings };
+    this.records = new ObjectRecords(new MemoryRegistry());
+  }
+
+  get bucket(): string {
+    return `wharf-${this.id}`;
+  }
+
+  get tenure(): TestTenure {
+    if (!this.#tenure) throw new Error('no volume was opened');
+    return this.#tenure;
+  }
+
+  get cache(): SegmentCache {
+    if (!this.#cache) throw new Error('no volume was opened');
+    return this.#cache;
+  }
+
+  async create(): Promise<Volume> {
+    await this.records.create(this.id, 'volume', host);
+    const { epoch } = await this.records.claim(this.id, host);
+    const driver = await this.#makeDriver();
+    await driver.create(tenureOf(this.id, epoch, false));
+    return this.open();
+  }
+
+  /** Opens it as a new process of the host does. */
+  async open(): Promise<Volume> {
+    const { epoch, resumed } = await this.records.claim(this.id, host);
+    this.#tenure = tenureOf(this.id, epoch, resumed);
+    this.#driver = await this.#makeDriver();
+    return this.#driver.open(this.#tenure);
+  }
+
+  get driver(): VolumeDriver {
+    if (!this.#driver) throw new Error('no volume was opened');
+    return this.#driver;
+  }
+
+  /** The process of the volume dies: nothing is flushed, what was written stays. */
+  async kill(volume: Volume): Promise<void> {
+    this.disk = this.disk.reopened();
+    this.tenure.end();
+    await volume.abandon();
+  }
+
+  /** The power goes: unsynced bytes may be lost, and the volume's process dies. */
+  async cutPower(volume: Volume, seed: number): Promise<void> {
+    this.disk = this.disk.crash(seededRandom(seed));
+    this.tenure.end();
+    await volume.abandon();
+  }
+
+  async #makeDriver(): Promise<VolumeDriver> {
+    const { disk, clock, checksum, log, records } = this;
+    const random = seededRandom(7);
+    const monitor = new RetryMonitor(clock, log);
+    const retries = { firstPauseMs: 1, pauseMsMax: 5 };
+    const faulty = withFaults(this.backend, this.faults);
+    const backend = withRetry(faulty, { clock, random, monitor }, retries);
+    const cacheSettings = {
+      folder: '/cache',
+      cacheBytesMax: this.cacheBytesMax,
+      fetchBytesMax: 1024 * KiB,
+    };
+    this.#cache = await SegmentCache.open({ disk, checksum, clock, log }, cacheSettings);
+    return new VolumeDriver(
+      {
+        ...{ disk, clock, checksum, log, backend, records, sources: this.#cache },
+        journalFolder: '/journal',
+        bucketOf: (id) => `wharf-${id}`,
+      },
+      this.settings,
+    );
+  }
+}
