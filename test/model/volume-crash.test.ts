@@ -119,7 +119,7 @@ async function life(seed: number, lives: number): Promise<void> {
 }
 
 const first = Number(process.env['WHARF_SEED'] ?? 1);
-const count = process.env['WHARF_SEED'] === undefined ? 60 : 1;
+const count = process.env['WHARF_SEED'] === undefined ? 20 : 1;
 
 test(`a volume survives ${count * 12} crashes with all that was flushed`, async () => {
   for (let seed = first; seed < first + count; seed += 1) await life(seed, 12);

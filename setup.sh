@@ -1,0 +1,84 @@
+#!/bin/sh
+# Sets up what `npm start` and `npm test` need, from npm and Debian's packages only. What is there
+# already is not touched, so a second call costs next to nothing. All output goes to stderr.
+#   sh ./setup.sh run     npm packages, the addon
+#   sh ./setup.sh test    the same, and what the end-to-end tests use
+set -eu
+cd "$(dirname "$0")"
+purpose=${1:-run}
+
+say() { printf 'wharf setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# step TITLE COMMAND...: one line a step; the output of a failing step is shown.
+step() {
+  title=$1; shift
+  log=$(mktemp); began=$(date +%s)
+  printf 'wharf setup: %s ... ' "$title" >&2
+  if "$@" >"$log" 2>&1; then
+    printf 'done in %s s\n' "$(($(date +%s) - began))" >&2
+    rm -f "$log"
+  else
+    printf 'failed\n' >&2; cat "$log" >&2; rm -f "$log"
+    return 1
+  fi
+}
+
+major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
+[ "$major" -ge 20 ] || fail "Node.js 20 or newer is needed; found ${major} (0: none)"
+
+# Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every
+# registry has. The versions are those of the lock file all the same.
+install_npm_packages() { npm install --no-audit --no-fund && cp package-lock.json node_modules/.wharf-lock; }
+cmp -s package-lock.json node_modules/.wharf-lock || step 'npm packages' install_npm_packages
+
+# want COMMAND-OR-FILE PACKAGE: remembers the Debian package where the thing is missing.
+missing=
+want() {
+  case "$1" in
+    /*) [ -e "$1" ] && return ;;
+    *) command -v "$1" >/dev/null 2>&1 && return ;;
+  esac
+  missing="$missing $2"
+}
+want make make
+want g++ g++
+[ -e /usr/include/node/uv.h ] || want /usr/include/uv.h libuv1-dev
+want fusermount3 fuse3
+if [ "$purpose" = test ]; then
+  want fio fio
+  want qemu-img qemu-utils
+  want qemu-system-x86_64 qemu-system-x86
+  want mkfs.ext4 e2fsprogs
+  want cpio cpio
+  [ -x /bin/busybox ] && file_static=$(head -c 4 /bin/busybox | wc -c) || file_static=0
+  [ "$file_static" -gt 0 ] || missing="$missing busybox-static"
+  ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 || missing="$missing linux-image-cloud-amd64"
+fi
+
+# Services of the packages are not started: Wharf's tests run what they need by themselves.
+install_debian_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  policy=/usr/sbin/policy-rc.d
+  made=
+  [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; }
+  status=0
+  # shellcheck disable=SC2086
+  apt-get install -y --no-install-recommends $missing ||
+    { apt-get update && apt-get install -y --no-install-recommends $missing; } || status=$?
+  [ -z "$made" ] || rm -f "$policy"
+  return $status
+}
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    step "Debian packages:$missing" install_debian_packages
+  else
+    say "missing and not installed (not root):$missing"
+  fi
+fi
+
+if command -v g++ >/dev/null 2>&1 && command -v make >/dev/null 2>&1; then
+  make -s -q -C native 2>/dev/null || step 'native addon' make -s -C native
+else
+  say 'no C++ compiler: Wharf runs without its addon, slower, on fuse-native if that is installed'
+fi
