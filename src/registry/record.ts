@@ -31,6 +31,10 @@ export class RecordReader {
     return this.#fields[name] === undefined ? undefined : this.text(name);
   }
 
+  has(name: string): boolean {
+    return this.#fields[name] !== undefined;
+  }
+
   /** A whole number, 0 to 2^53 - 1. */
   count(name: string): number {
     const value = this.#fields[name];

@@ -1,0 +1,102 @@
+/**
+ * What happens to a file that has no name any more. The intent is written in the transaction that
+ * takes the last name, the data goes afterwards: a crash between leaves a note, never a leak and
+ * never a file without its data.
+ */
+
+import { describeError } from '../core/errors.ts';
+import { TaskGroup } from '../core/task-group.ts';
+import type { Ino, ObjectId } from '../core/units.ts';
+import { objectId } from '../core/units.ts';
+import type { Log } from '../ports/log.ts';
+import type { Objects } from '../ports/objects.ts';
+import type { Write } from '../ports/registry.ts';
+import { prefixRange } from '../ports/registry.ts';
+import type { Inode, Namespace } from '../registry/namespace.ts';
+import { deleteKey, inoOfKey, isAt, isPresent, keys, putInode } from '../registry/namespace.ts';
+import { encodeRecord } from '../registry/record.ts';
+
+export class Deletion {
+  readonly #namespace: Namespace;
+  readonly #objects: Objects;
+  readonly #log: Log;
+  readonly #tasks: TaskGroup;
+
+  constructor(namespace: Namespace, objects: Objects, log: Log) {
+    this.#namespace = namespace;
+    this.#objects = objects;
+    this.#log = log;
+    this.#tasks = new TaskGroup((error) => {
+      log.warn({ error: describeError(error) }, 'data could not be deleted; tried again at start');
+    });
+  }
+
+  /**
+   * Writes that take one name from an inode which then has `linkCount` of them; `inUse` keeps its
+   * data until the last release.
+   */
+  writesForLink(inode: Inode, linkCount: number, changedNs: bigint, inUse: boolean): Write[] {
+    if (linkCount > 0) return [putInode({ ...inode, linkCount, changedNs })];
+    if (!inUse) return this.#writesForRemoval(inode);
+    return [
+      putInode({ ...inode, linkCount: 0, changedNs }),
+      { key: keys.orphan(inode.ino), put: encodeRecord({}) },
+    ];
+  }
+
+  /** The last name is gone: the data goes in the background. */
+  after(inode: Inode, linkCount: number, inUse: boolean): void {
+    if (linkCount === 0 && !inUse) this.#deleteSoon(inode.object);
+  }
+
+  /** The last user of a file has let go: it is removed if it has no name. */
+  async reapOrphan(ino: Ino): Promise<void> {
+    const found = await this.#namespace.findInode(ino);
+    if (!found || found.record.linkCount > 0) return;
+    const outcome = await this.#namespace.registry.transact({
+      compares: [isAt(keys.inode(ino), found.revision), isPresent(keys.orphan(ino))],
+      writes: [...this.#writesForRemoval(found.record), deleteKey(keys.orphan(ino))],
+    });
+    if (!outcome.committed) return this.reapOrphan(ino);
+    await this.#deleteAttributes(ino);
+    this.#deleteSoon(found.record.object);
+  }
+
+  /** At start: nobody uses anything yet. */
+  async resume(): Promise<void> {
+    for (const suffix of await this.#namespace.suffixes('u'))
+      await this.reapOrphan(inoOfKey(suffix));
+    const pending = await this.#namespace.suffixes('g');
+    if (pending.length > 0) this.#log.info({ objects: pending.length }, 'deletions go on');
+    for (const id of pending) this.#deleteSoon(objectId(id));
+  }
+
+  drained(): Promise<void> {
+    return this.#tasks.drained();
+  }
+
+  #writesForRemoval(inode: Inode): Write[] {
+    const { ino, object } = inode;
+    if (object === undefined) return [deleteKey(keys.inode(ino))];
+    return [
+      deleteKey(keys.inode(ino)),
+      deleteKey(keys.backReference(object)),
+      { key: keys.garbage(object), put: encodeRecord({}) },
+    ];
+  }
+
+  async #deleteAttributes(ino: Ino): Promise<void> {
+    const found = await this.#namespace.registry.range(prefixRange(keys.attribute(ino, '')));
+    const writes = found.map(({ key }) => deleteKey(key));
+    if (writes.length > 0) await this.#namespace.registry.transact({ compares: [], writes });
+  }
+
+  #deleteSoon(object: ObjectId | undefined): void {
+    if (object === undefined) return;
+    this.#tasks.run(async () => {
+      await this.#objects.delete(object);
+      const writes = [deleteKey(keys.garbage(object))];
+      await this.#namespace.registry.transact({ compares: [], writes });
+    });
+  }
+}

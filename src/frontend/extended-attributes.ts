@@ -1,0 +1,56 @@
+/** Extended attributes: one registry value each, its bytes as they are. */
+
+import { StorageError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import type { Ino } from '../core/units.ts';
+import { prefixRange } from '../ports/registry.ts';
+import type { Namespace } from '../registry/namespace.ts';
+import { deleteKey, isAbsent, isPresent, keys } from '../registry/namespace.ts';
+
+export class ExtendedAttributes {
+  readonly #namespace: Namespace;
+
+  constructor(namespace: Namespace) {
+    this.#namespace = namespace;
+  }
+
+  async get(ino: Ino, name: string): Promise<Uint8Array> {
+    const found = await this.#namespace.registry.get(keys.attribute(ino, name));
+    if (!found) throw new StorageError('no_attribute', 'no such attribute');
+    return found.value;
+  }
+
+  async set(
+    ino: Ino,
+    name: string,
+    value: Uint8Array,
+    how: 'set' | 'create' | 'replace',
+  ): Promise<void> {
+    if (name.length > limits.xattrNameBytesMax)
+      throw new StorageError('invalid', 'an attribute name has at most 255 bytes');
+    if (value.length > limits.xattrValueBytesMax)
+      throw new StorageError('too_large', 'an attribute has at most 64 KiB');
+    const key = keys.attribute(ino, name);
+    const compares = [isPresent(keys.inode(ino))];
+    if (how === 'create') compares.push(isAbsent(key));
+    if (how === 'replace') compares.push(isPresent(key));
+    const writes = [{ key, put: value.slice() }];
+    if ((await this.#namespace.registry.transact({ compares, writes })).committed) return;
+    await this.#namespace.inode(ino);
+    if (how === 'create') throw new StorageError('exists', 'the attribute exists');
+    throw new StorageError('no_attribute', 'no such attribute');
+  }
+
+  async list(ino: Ino): Promise<readonly string[]> {
+    const prefix = keys.attribute(ino, '');
+    const found = await this.#namespace.registry.range(prefixRange(prefix));
+    return found.map(({ key }) => key.slice(prefix.length));
+  }
+
+  async remove(ino: Ino, name: string): Promise<void> {
+    const key = keys.attribute(ino, name);
+    const compares = [isPresent(key)];
+    const outcome = await this.#namespace.registry.transact({ compares, writes: [deleteKey(key)] });
+    if (!outcome.committed) throw new StorageError('no_attribute', 'no such attribute');
+  }
+}

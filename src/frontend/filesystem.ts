@@ -1,0 +1,374 @@
+/**
+ * The file system of a vPool: inodes, names and data by inode number, one semantics for every
+ * protocol in front of it (port FileSystem). Names live in the registry, data in objects; this
+ * brings them together and decides what a POSIX user expects.
+ */
+
+import { StorageError } from '../core/errors.ts';
+import type { Eventually } from '../core/eventually.ts';
+import { chain } from '../core/eventually.ts';
+import { limits } from '../core/limits.ts';
+import type { Ino, ObjectId } from '../core/units.ts';
+import { fileName, ino as toIno } from '../core/units.ts';
+import type { Clock } from '../ports/clock.ts';
+import type {
+  AttributeChange,
+  Attributes,
+  Caller,
+  DirectoryEntry,
+  FileSystem,
+  NewInode,
+  SpaceReport,
+} from '../ports/file-system.ts';
+import { rootIno } from '../ports/file-system.ts';
+import type { Log } from '../ports/log.ts';
+import type { Objects } from '../ports/objects.ts';
+import type { Random } from '../ports/random.ts';
+import type { Inode, Namespace } from '../registry/namespace.ts';
+import { isAt, keys, putInode } from '../registry/namespace.ts';
+import { RecordReader } from '../registry/record.ts';
+import { Deletion } from './deletion.ts';
+import { ExtendedAttributes } from './extended-attributes.ts';
+import { Names } from './names.ts';
+import type { OpenFile } from './open-files.ts';
+import { OpenFiles } from './open-files.ts';
+import { volumeNameMatcher } from './volume-names.ts';
+import { DirectoryTimes } from './directory-times.ts';
+
+const setIdBits = 0o6000;
+const executableByGroup = 0o010;
+
+export interface FileSystemSettings {
+  /** Globs of names whose files are volumes from the start. */
+  readonly volumeNames: readonly string[];
+  /** How long times and sizes may be newer here than in the registry, ms. */
+  readonly attributeDelayMs: number;
+}
+
+export interface FileSystemDeps {
+  readonly namespace: Namespace;
+  readonly objects: Objects;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly space: () => Promise<SpaceReport>;
+}
+
+export class WharfFileSystem implements FileSystem {
+  readonly #deps: FileSystemDeps;
+  readonly #settings: FileSystemSettings;
+  readonly #files: OpenFiles;
+  readonly #names: Names;
+  readonly #deletion: Deletion;
+  readonly #directories: DirectoryTimes;
+  readonly #extended: ExtendedAttributes;
+  readonly #stop = new AbortController();
+  #writingBehind: Promise<void> | undefined;
+
+  private constructor(deps: FileSystemDeps, settings: FileSystemSettings) {
+    const { namespace, objects, clock, random, log } = deps;
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#files = new OpenFiles(namespace, objects);
+    this.#directories = new DirectoryTimes(namespace);
+    this.#extended = new ExtendedAttributes(namespace);
+    this.#deletion = new Deletion(namespace, objects, log);
+    this.#names = new Names({
+      ...{ namespace, clock, random, deletion: this.#deletion },
+      isInUse: (ino) => this.#files.get(ino) !== undefined,
+      touch: (ino) => this.#directories.touch(ino, clock.wallNs()),
+      isVolumeName: volumeNameMatcher(settings.volumeNames),
+    });
+  }
+
+  /** Makes the root where there is none, and goes on with what a crash left undone. */
+  static async open(deps: FileSystemDeps, settings: FileSystemSettings, owner: Caller) {
+    const fileSystem = new WharfFileSystem(deps, settings);
+    await fileSystem.#names.makeRoot(owner);
+    await fileSystem.#deletion.resume();
+    fileSystem.#writingBehind = fileSystem.#writeBehind();
+    return fileSystem;
+  }
+
+  /** All that is in use is durable and its attributes are in the registry. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#writingBehind;
+    for (const file of this.#files.all()) {
+      await file.handle.flush();
+      await this.#files.settle(file);
+    }
+    await this.#directories.settle();
+    await this.#deletion.drained();
+  }
+
+  /** After a recovery: the inode's size follows its object. */
+  async reconcile(id: ObjectId, sizeBytes: number): Promise<void> {
+    const { namespace } = this.#deps;
+    const reference = await namespace.registry.get(keys.backReference(id));
+    if (!reference) return;
+    const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
+    const found = await namespace.findInode(ino);
+    if (!found || found.record.sizeBytes === sizeBytes) return;
+    const compares = [isAt(keys.inode(ino), found.revision)];
+    const writes = [putInode({ ...found.record, sizeBytes })];
+    await namespace.registry.transact({ compares, writes });
+  }
+
+  async lookup(parent: Ino, name: string): Promise<Attributes> {
+    const { namespace } = this.#deps;
+    const directory = await namespace.directory(parent);
+    if (name === '.') return this.attributes(parent);
+    if (name === '..') return this.attributes(directory.record.parent ?? rootIno);
+    const entry = await namespace.findEntry(parent, fileName(name));
+    if (!entry) throw new StorageError('not_found', 'no such name');
+    return this.attributes(entry.record.ino);
+  }
+
+  async attributes(ino: Ino): Promise<Attributes> {
+    const { record } = await this.#deps.namespace.inode(ino);
+    return this.#attributesOf(record);
+  }
+
+  async change(ino: Ino, change: AttributeChange): Promise<Attributes> {
+    const { sizeBytes } = change;
+    if (sizeBytes !== undefined) {
+      if (sizeBytes > limits.volumeBytesMax)
+        throw new StorageError('too_large', 'a file has at most 64 TiB');
+      await this.#use(ino, async (file) => {
+        if (file.handle.size() === sizeBytes) return;
+        await file.handle.resize(sizeBytes);
+        this.#noteChange(file);
+      });
+    }
+    const { namespace, clock } = this.#deps;
+    for (;;) {
+      const found = await namespace.inode(ino);
+      const now = clock.wallNs();
+      const changed = applyChange(this.#current(found.record), change, now);
+      const compares = [isAt(keys.inode(ino), found.revision)];
+      const writes = [putInode(changed)];
+      const outcome = await namespace.registry.transact({ compares, writes });
+      if (!outcome.committed) continue;
+      const file = this.#files.get(ino);
+      if (file && change.modifiedNs !== undefined) file.modifiedNs = undefined;
+      if (change.modifiedNs !== undefined && found.record.type === 'directory')
+        await this.#directories.settle();
+      return this.#attributesOf(changed);
+    }
+  }
+
+  async make(parent: Ino, name: string, what: NewInode, caller: Caller): Promise<Attributes> {
+    return this.#attributesOf(await this.#names.make(parent, name, what, caller));
+  }
+
+  async link(ino: Ino, parent: Ino, name: string): Promise<Attributes> {
+    return this.#attributesOf(await this.#names.link(ino, parent, name));
+  }
+
+  unlink(parent: Ino, name: string): Promise<void> {
+    return this.#names.unlink(parent, name);
+  }
+
+  removeDirectory(parent: Ino, name: string): Promise<void> {
+    return this.#names.removeDirectory(parent, name);
+  }
+
+  rename(
+    from: { readonly parent: Ino; readonly name: string },
+    to: { readonly parent: Ino; readonly name: string },
+    how: 'replace' | 'no-replace' | 'exchange',
+  ): Promise<void> {
+    return this.#names.rename(from, to, how);
+  }
+
+  async readLink(ino: Ino): Promise<string> {
+    const { target } = (await this.#deps.namespace.inode(ino)).record;
+    if (target === undefined) throw new StorageError('invalid', 'not a symlink');
+    return target;
+  }
+
+  async list(ino: Ino, after: bigint, limit: number): Promise<readonly DirectoryEntry[]> {
+    const { namespace } = this.#deps;
+    const { record } = await namespace.directory(ino);
+    const dots: DirectoryEntry[] = [
+      { name: '.', ino, type: 'directory', cookie: 1n },
+      { name: '..', ino: record.parent ?? rootIno, type: 'directory', cookie: 2n },
+    ];
+    const first = dots.filter(({ cookie }) => cookie > after).slice(0, limit);
+    const left = limit - first.length;
+    if (left === 0) return first;
+    const start = after > 2n ? after : 2n;
+    return [...first, ...(await namespace.listEntries(ino, start, left))];
+  }
+
+  async open(ino: Ino): Promise<Attributes> {
+    const { record } = await this.#deps.namespace.inode(ino);
+    if (record.type === 'file') await this.#files.acquire(ino);
+    return this.#attributesOf(record);
+  }
+
+  async release(ino: Ino): Promise<void> {
+    const file = this.#files.get(ino);
+    if (file && (await this.#files.release(file))) await this.#deletion.reapOrphan(ino);
+  }
+
+  read(ino: Ino, offset: number, into: Uint8Array): Eventually<number> {
+    const file = this.#files.get(ino);
+    if (file) return file.handle.read(offset, into);
+    return this.#use(ino, async (opened) => opened.handle.read(offset, into));
+  }
+
+  write(
+    ino: Ino,
+    offset: number,
+    data: Uint8Array,
+    options: { readonly append?: boolean; readonly dropSetId?: boolean } = {},
+  ): Eventually<void> {
+    const file = this.#files.get(ino);
+    if (!file)
+      return this.#use(ino, async (opened) => this.#writeTo(opened, offset, data, options));
+    return this.#writeTo(file, offset, data, options);
+  }
+
+  async flush(ino: Ino): Promise<void> {
+    const file = this.#files.get(ino);
+    if (!file) return this.#directories.settle();
+    await file.handle.flush();
+    await this.#files.settle(file);
+  }
+
+  async closing(): Promise<void> {}
+
+  async allocate(
+    ino: Ino,
+    offset: number,
+    length: number,
+    { mode, keepSize }: { readonly mode: 'reserve' | 'zero' | 'punch'; readonly keepSize: boolean },
+  ): Promise<void> {
+    const end = offset + length;
+    if (end > limits.volumeBytesMax)
+      throw new StorageError('too_large', 'a file has at most 64 TiB');
+    await this.#use(ino, async (file) => {
+      const { handle } = file;
+      if (mode !== 'reserve') await handle.trim(offset, length);
+      if (mode !== 'punch' && !keepSize && handle.size() < end) await handle.resize(end);
+      this.#noteChange(file);
+    });
+  }
+
+  async seek(ino: Ino, offset: number, what: 'data' | 'hole'): Promise<number> {
+    return this.#use(ino, async ({ handle }) => {
+      const found = offset < handle.size() ? await handle.seek(offset, what) : undefined;
+      if (found === undefined) throw new StorageError('no_data', 'nothing behind the offset');
+      return found;
+    });
+  }
+
+  getAttribute(ino: Ino, name: string): Promise<Uint8Array> {
+    return this.#extended.get(ino, name);
+  }
+
+  setAttribute(
+    ino: Ino,
+    name: string,
+    value: Uint8Array,
+    how: 'set' | 'create' | 'replace',
+  ): Promise<void> {
+    return this.#extended.set(ino, name, value, how);
+  }
+
+  listAttributes(ino: Ino): Promise<readonly string[]> {
+    return this.#extended.list(ino);
+  }
+
+  removeAttribute(ino: Ino, name: string): Promise<void> {
+    return this.#extended.remove(ino, name);
+  }
+
+  space(): Promise<SpaceReport> {
+    return this.#deps.space();
+  }
+
+  #writeTo(
+    file: OpenFile,
+    offset: number,
+    data: Uint8Array,
+    options: { readonly append?: boolean; readonly dropSetId?: boolean },
+  ): Eventually<void> {
+    if (options.dropSetId === true)
+      return this.change(file.ino, { dropSetId: true }).then(() =>
+        this.#writeTo(file, offset, data, { append: options.append === true }),
+      );
+    if (options.append === true) return this.#append(file, data);
+    return chain(file.handle.write(offset, data), () => this.#noteChange(file));
+  }
+
+  /** One append of a file at a time, so that none lands inside another. */
+  #append(file: OpenFile, data: Uint8Array): Promise<void> {
+    const append = file.appending.then(async () => {
+      await file.handle.write(file.handle.size(), data);
+      this.#noteChange(file);
+    });
+    file.appending = append.catch(() => {});
+    return append;
+  }
+
+  #noteChange(file: OpenFile): void {
+    file.modifiedNs = this.#deps.clock.wallNs();
+  }
+
+  async #use<T>(ino: Ino, action: (file: OpenFile) => Promise<T>): Promise<T> {
+    const file = await this.#files.acquire(ino);
+    try {
+      return await action(file);
+    } finally {
+      await this.release(ino);
+    }
+  }
+
+  #current(inode: Inode): Inode {
+    return this.#directories.current(this.#files.current(inode));
+  }
+
+  #attributesOf(inode: Inode): Attributes {
+    const { object, kind, target: _target, parent: _parent, ...attributes } = this.#current(inode);
+    const handle = object && this.#deps.objects.opened(object);
+    return { ...attributes, isVolume: (handle?.kind() ?? kind) === 'volume' };
+  }
+
+  async #writeBehind(): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await clock.sleep(this.#settings.attributeDelayMs, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        for (const file of [...this.#files.all()])
+          if (file.modifiedNs !== undefined) await this.#files.settle(file);
+        await this.#directories.settle();
+      } catch (error) {
+        log.warn({ error: String(error) }, 'attributes could not be written behind');
+      }
+    }
+  }
+}
+
+function applyChange(inode: Inode, change: AttributeChange, now: bigint): Inode {
+  const time = (given: bigint | 'now' | undefined, old: bigint) =>
+    given === 'now' ? now : (given ?? old);
+  let mode = change.mode === undefined ? inode.mode : change.mode & 0o7777;
+  if (change.dropSetId === true && inode.type !== 'directory') {
+    const keepsGroup = (mode & executableByGroup) === 0;
+    mode &= ~setIdBits | (keepsGroup ? 0o2000 : 0);
+  }
+  return {
+    ...inode,
+    mode,
+    uid: change.uid ?? inode.uid,
+    gid: change.gid ?? inode.gid,
+    accessedNs: time(change.accessedNs, inode.accessedNs),
+    modifiedNs: time(change.modifiedNs, inode.modifiedNs),
+    changedNs: now,
+  };
+}

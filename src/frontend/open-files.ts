@@ -1,0 +1,123 @@
+/**
+ * Files in use: their objects, and the attributes that are newer than the registry's. Times and
+ * sizes are written behind, so that an I/O costs the registry nothing; `settle` writes them.
+ */
+
+import type { Ino } from '../core/units.ts';
+import type { ObjectHandle, Objects } from '../ports/objects.ts';
+import type { Inode, Namespace } from '../registry/namespace.ts';
+import { isAt, keys, putInode } from '../registry/namespace.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
+
+export interface OpenFile {
+  readonly ino: Ino;
+  readonly handle: ObjectHandle;
+  uses: number;
+  /** Of the last change of data that the registry has not got yet. */
+  modifiedNs: bigint | undefined;
+  /** The end of the appends that are under way. */
+  appending: Promise<void>;
+}
+
+export class OpenFiles {
+  readonly #namespace: Namespace;
+  readonly #objects: Objects;
+  readonly #files = new Map<Ino, OpenFile>();
+  readonly #opening = new Map<Ino, Promise<OpenFile>>();
+
+  constructor(namespace: Namespace, objects: Objects) {
+    this.#namespace = namespace;
+    this.#objects = objects;
+  }
+
+  get(ino: Ino): OpenFile | undefined {
+    return this.#files.get(ino);
+  }
+
+  all(): Iterable<OpenFile> {
+    return this.#files.values();
+  }
+
+  /** One more use of the file, paired with a `release`. Its object is made where it was never used. */
+  async acquire(ino: Ino): Promise<OpenFile> {
+    let file = this.#files.get(ino);
+    if (!file) {
+      let opening = this.#opening.get(ino);
+      if (!opening) {
+        opening = this.#open(ino).finally(() => this.#opening.delete(ino));
+        this.#opening.set(ino, opening);
+      }
+      file = await opening;
+    }
+    file.uses += 1;
+    return file;
+  }
+
+  /** True when nobody uses the file any more; its attributes are in the registry then. */
+  async release(file: OpenFile): Promise<boolean> {
+    if (file.uses === 1) await this.settle(file);
+    file.uses -= 1;
+    if (file.uses > 0) return false;
+    this.#files.delete(file.ino);
+    const { object } = (await this.#namespace.findInode(file.ino))?.record ?? {};
+    this.#objects.release(object ?? file.handle.id);
+    return true;
+  }
+
+  /** Brings the registry's record of the file up to date. */
+  async settle(file: OpenFile): Promise<void> {
+    for (;;) {
+      const found = await this.#namespace.findInode(file.ino);
+      if (!found) return;
+      const { modifiedNs } = file;
+      const now = this.current(found.record);
+      const { record } = found;
+      const isSame =
+        modifiedNs === undefined &&
+        now.sizeBytes === record.sizeBytes &&
+        now.allocatedBytes === record.allocatedBytes;
+      if (isSame) return;
+      const outcome = await this.#namespace.registry.transact({
+        compares: [isAt(keys.inode(file.ino), found.revision)],
+        writes: [putInode(now)],
+      });
+      if (!outcome.committed) continue;
+      if (file.modifiedNs === modifiedNs) file.modifiedNs = undefined;
+      return;
+    }
+  }
+
+  /** The inode as it is now, where its file is in use. */
+  current(inode: Inode): Inode {
+    const file = this.#files.get(inode.ino);
+    if (!file) return inode;
+    const { handle, modifiedNs } = file;
+    return {
+      ...inode,
+      sizeBytes: handle.size(),
+      allocatedBytes: handle.allocatedBytes(),
+      ...(modifiedNs !== undefined && { modifiedNs, changedNs: modifiedNs }),
+    };
+  }
+
+  async #open(ino: Ino): Promise<OpenFile> {
+    const { record } = await this.#namespace.inode(ino);
+    const { object, kind } = record;
+    if (object === undefined || kind === undefined)
+      throw new StorageError(
+        record.type === 'directory' ? 'is_directory' : 'invalid',
+        'only files hold data',
+      );
+    let handle: ObjectHandle;
+    try {
+      handle = await this.#objects.open(object);
+    } catch (error) {
+      if (!isStorageError(error, 'not_found')) throw error;
+      await this.#objects.create(object, kind);
+      handle = await this.#objects.open(object);
+    }
+    const file = { ino, handle, uses: 0, modifiedNs: undefined, appending: Promise.resolve() };
+    this.#files.set(ino, file);
+    return file;
+  }
+}

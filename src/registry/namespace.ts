@@ -1,0 +1,250 @@
+/**
+ * The namespace in the registry: inodes, names, and what is to be deleted. Keys are binary, with
+ * numbers big-endian, so that ranges come in order:
+ *
+ *   i<ino 8>             inode
+ *   d<ino 8><cookie 8>   a name in a directory: {name, ino, type}
+ *   e<ino 8>             written whenever a name in the directory comes: who removes it compares it
+ *   b<object id>         the inode that an object belongs to
+ *   x<ino 8><name>       an extended attribute: its bytes
+ *   u<ino 8>             unlinked, but in use
+ *   g<object id>         the object's data is to be deleted
+ *   n                    the next inode number to hand out
+ *
+ * A cookie is 55 bits of a keyed hash of the name and 8 bits that tell colliding names apart: it
+ * stays while the entry lives, a lookup is one short range, and a listing goes on where it was.
+ */
+
+import { createHash } from 'node:crypto';
+import { StorageError } from '../core/errors.ts';
+import type { FileName, Ino, ObjectId } from '../core/units.ts';
+import { fileName, ino as toIno, objectId } from '../core/units.ts';
+import type { FileType } from '../ports/file-system.ts';
+import type { Compare, KeyRange, Registry, Write } from '../ports/registry.ts';
+import { prefixRange } from '../ports/registry.ts';
+import { encodeRecord, RecordReader } from './record.ts';
+
+const fileTypes = [
+  'file',
+  'directory',
+  'symlink',
+  'fifo',
+  'socket',
+  'character',
+  'block',
+] as const satisfies readonly FileType[];
+
+export interface Inode {
+  readonly ino: Ino;
+  readonly type: FileType;
+  readonly mode: number;
+  readonly linkCount: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly sizeBytes: number;
+  readonly allocatedBytes: number;
+  readonly accessedNs: bigint;
+  readonly modifiedNs: bigint;
+  readonly changedNs: bigint;
+  /** Of a file: where its data is. */
+  readonly object?: ObjectId;
+  /** Of a file: how its object is made when it is first used. */
+  readonly kind?: 'volume' | 'file';
+  readonly target?: string;
+  /** Of a directory: the one it is in. */
+  readonly parent?: Ino;
+}
+
+/** A record as it was read, for a transaction to compare. */
+export interface Versioned<T> {
+  readonly record: T;
+  readonly revision: number;
+}
+
+export interface Entry {
+  readonly name: FileName;
+  readonly ino: Ino;
+  readonly type: FileType;
+  readonly cookie: bigint;
+}
+
+function bigEndian(value: bigint): string {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(value);
+  return bytes.toString('latin1');
+}
+
+const number8 = (value: number) => bigEndian(BigInt(value));
+
+export const keys = {
+  inode: (ino: Ino) => `i${number8(ino)}`,
+  entry: (parent: Ino, cookie: bigint) => `d${number8(parent)}${bigEndian(cookie)}`,
+  entries: (parent: Ino) => `e${number8(parent)}`,
+  backReference: (id: ObjectId) => `b${id}`,
+  attribute: (ino: Ino, name: string) => `x${number8(ino)}${name}`,
+  orphan: (ino: Ino) => `u${number8(ino)}`,
+  garbage: (id: ObjectId) => `g${id}`,
+  nextIno: 'n',
+} as const;
+
+export function putInode(inode: Inode): Write {
+  const { accessedNs, modifiedNs, changedNs, ...rest } = inode;
+  const times = { at: String(accessedNs), mt: String(modifiedNs), ct: String(changedNs) };
+  return { key: keys.inode(inode.ino), put: encodeRecord({ ...rest, ...times }) };
+}
+
+export const deleteKey = (key: string): Write => ({ key, delete: true });
+export const isAbsent = (key: string): Compare => ({ key, is: 'absent' });
+export const isPresent = (key: string): Compare => ({ key, is: 'present' });
+export const isAt = (key: string, revision: number): Compare => ({ key, is: 'at', revision });
+
+function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
+  const fields = new RecordReader(`inode ${ino}`, bytes);
+  const object = fields.optionalText('object');
+  const kind = fields.optionalText('kind');
+  const target = fields.optionalText('target');
+  return {
+    ino,
+    type: fields.oneOf('type', fileTypes),
+    mode: fields.count('mode'),
+    linkCount: fields.count('linkCount'),
+    uid: fields.count('uid'),
+    gid: fields.count('gid'),
+    rdev: fields.count('rdev'),
+    sizeBytes: fields.count('sizeBytes'),
+    allocatedBytes: fields.count('allocatedBytes'),
+    accessedNs: fields.time('at'),
+    modifiedNs: fields.time('mt'),
+    changedNs: fields.time('ct'),
+    ...(object !== undefined && { object: objectId(object) }),
+    ...(kind !== undefined && { kind: fields.oneOf('kind', ['volume', 'file']) }),
+    ...(target !== undefined && { target }),
+    ...(fields.has('parent') && { parent: toIno(fields.count('parent')) }),
+  };
+}
+
+export class Namespace {
+  readonly registry: Registry;
+  readonly #salt: Buffer;
+
+  /** `salt`: the vPool's, in hex. */
+  constructor(registry: Registry, salt: string) {
+    this.registry = registry;
+    this.#salt = Buffer.from(salt, 'hex');
+  }
+
+  async findInode(ino: Ino): Promise<Versioned<Inode> | undefined> {
+    const found = await this.registry.get(keys.inode(ino));
+    return found && { record: decodeInode(ino, found.value), revision: found.revision };
+  }
+
+  /** `not_found`. */
+  async inode(ino: Ino): Promise<Versioned<Inode>> {
+    const found = await this.findInode(ino);
+    if (!found) throw new StorageError('not_found', `no inode ${ino}`);
+    return found;
+  }
+
+  /** `not_found`, `not_directory`. */
+  async directory(ino: Ino): Promise<Versioned<Inode>> {
+    const found = await this.inode(ino);
+    if (found.record.type !== 'directory')
+      throw new StorageError('not_directory', `inode ${ino} is not a directory`);
+    return found;
+  }
+
+  async findEntry(parent: Ino, name: FileName): Promise<Versioned<Entry> | undefined> {
+    const { found } = await this.#collisions(parent, name);
+    return found;
+  }
+
+  /** The cookie for a new name: `exists` where it is taken. */
+  async freeCookie(parent: Ino, name: FileName): Promise<bigint> {
+    const { found, cookie } = await this.#collisions(parent, name);
+    if (found) throw new StorageError('exists', 'the name exists');
+    return cookie;
+  }
+
+  putEntry(parent: Ino, cookie: bigint, name: FileName, ino: Ino, type: FileType): Write {
+    return { key: keys.entry(parent, cookie), put: encodeRecord({ name, ino, type }) };
+  }
+
+  /** At most `limit` entries behind `after`, in the order of their cookies. */
+  async listEntries(parent: Ino, after: bigint, limit: number): Promise<readonly Entry[]> {
+    const range = {
+      from: keys.entry(parent, after + 1n),
+      to: prefixRange(`d${number8(parent)}`).to,
+    };
+    const found = await this.registry.range(range, { limit });
+    return found.map(({ key, value }) => decodeEntry(key, value));
+  }
+
+  async isEmpty(parent: Ino): Promise<boolean> {
+    return (await this.listEntries(parent, 0n, 1)).length === 0;
+  }
+
+  /** Revision of the directory's mark of new names, for who removes it to compare. */
+  async entriesMark(ino: Ino): Promise<Compare> {
+    const key = keys.entries(ino);
+    const found = await this.registry.get(key);
+    return found ? isAt(key, found.revision) : isAbsent(key);
+  }
+
+  /** Reserves `count` inode numbers; gives the first. */
+  async reserveInos(count: number): Promise<number> {
+    for (;;) {
+      const found = await this.registry.get(keys.nextIno);
+      const first = found ? new RecordReader('inode counter', found.value).count('next') : 2;
+      const compare = found ? isAt(keys.nextIno, found.revision) : isAbsent(keys.nextIno);
+      const write = { key: keys.nextIno, put: encodeRecord({ next: first + count }) };
+      const outcome = await this.registry.transact({ compares: [compare], writes: [write] });
+      if (outcome.committed) return first;
+    }
+  }
+
+  /** All keys with the prefix, cut off. */
+  async suffixes(prefix: string): Promise<readonly string[]> {
+    const found = await this.registry.range(prefixRange(prefix));
+    return found.map(({ key }) => key.slice(prefix.length));
+  }
+
+  async #collisions(
+    parent: Ino,
+    name: FileName,
+  ): Promise<{ found?: Versioned<Entry>; cookie: bigint }> {
+    const first = this.#hash(name) << 8n;
+    const range: KeyRange = {
+      from: keys.entry(parent, first),
+      to: keys.entry(parent, first + 256n),
+    };
+    let cookie = first;
+    for (const { key, value, revision } of await this.registry.range(range)) {
+      const entry = decodeEntry(key, value);
+      if (entry.name === name) return { found: { record: entry, revision }, cookie };
+      if (entry.cookie === cookie) cookie += 1n;
+    }
+    if (cookie === first + 256n) throw new StorageError('no_space', 'too many names collide');
+    return { cookie };
+  }
+
+  /** 1 to 2^55 - 1. */
+  #hash(name: FileName): bigint {
+    const digest = createHash('sha256').update(this.#salt).update(name, 'latin1').digest();
+    return digest.readBigUInt64BE() >> 9n || 1n;
+  }
+}
+
+export function inoOfKey(digits: string): Ino {
+  return toIno(Number(Buffer.from(digits, 'latin1').readBigUInt64BE()));
+}
+
+function decodeEntry(key: string, value: Uint8Array): Entry {
+  const fields = new RecordReader('directory entry', value);
+  return {
+    name: fileName(fields.text('name')),
+    ino: toIno(fields.count('ino')),
+    type: fields.oneOf('type', fileTypes),
+    cookie: Buffer.from(key.slice(-8), 'latin1').readBigUInt64BE(),
+  };
+}
