@@ -4,7 +4,9 @@
  * (invariants 1 and 2).
  *
  *   o<object id>   {kind, owner, epoch}
- *   h<object id>   the driver's head: opaque bytes
+ *   hv<object id>  head of the volume, and
+ *   hf<object id>  manifest of the file: opaque bytes. Each kind has its own, so that a file keeps
+ *                  its manifest until the volume that it becomes is whole
  */
 
 import { StorageError } from '../core/errors.ts';
@@ -32,13 +34,20 @@ export interface Claim {
 }
 
 const objectKey = (id: ObjectId) => `o${id}`;
-const headKey = (id: ObjectId) => `h${id}`;
+const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
 function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
   const fields = new RecordReader(`object ${id}`, value);
   const kind = fields.oneOf('kind', ['volume', 'file']);
   const owner = hostId(fields.text('owner'));
   return { id, kind, owner, epoch: fields.count('epoch'), revision };
+}
+
+/** Opaque bytes that an object's driver finds its data by. */
+export interface Heads {
+  loadHead(id: ObjectId): Promise<Uint8Array | undefined>;
+  /** `fenced` once a later tenure has begun. */
+  commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array): Promise<void>;
 }
 
 export class ObjectRecords {
@@ -86,26 +95,27 @@ export class ObjectRecords {
     }
   }
 
-  async loadHead(id: ObjectId): Promise<Uint8Array | undefined> {
-    return (await this.#registry.get(headKey(id)))?.value;
+  /** The heads of one kind of object. */
+  heads(kind: ObjectKind): Heads {
+    return {
+      loadHead: async (id) => (await this.#registry.get(headKey(kind, id)))?.value,
+      commitHead: (id, tenure, head) =>
+        this.#commit(id, tenure, () => [{ key: headKey(kind, id), put: head }]),
+    };
   }
 
-  /** `fenced` once a later tenure has begun. */
-  async commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array): Promise<void> {
-    await this.#commit(id, tenure, () => [{ key: headKey(id), put: head }]);
-  }
-
-  /** A file has become a volume: kind and head change at once. */
-  async promote(id: ObjectId, tenure: Epoch, head: Uint8Array): Promise<void> {
+  /** A file has become a volume, whose head is committed already. */
+  async promote(id: ObjectId, tenure: Epoch): Promise<void> {
     await this.#commit(id, tenure, ({ owner }) => [
       { key: objectKey(id), put: encodeRecord({ kind: 'volume', owner, epoch: tenure }) },
-      { key: headKey(id), put: head },
+      { key: headKey('file', id), delete: true },
     ]);
   }
 
   /** Idempotent. */
   async delete(id: ObjectId): Promise<void> {
-    const writes = [objectKey(id), headKey(id)].map((key) => ({ key, delete: true }) as const);
+    const keys = [objectKey(id), headKey('volume', id), headKey('file', id)];
+    const writes = keys.map((key) => ({ key, delete: true }) as const);
     await this.#registry.transact({ compares: [], writes });
   }
 

@@ -7,16 +7,10 @@ import type { Epoch, ObjectId } from '../core/units.ts';
 import type { Head } from '../format/head.ts';
 import { encodeHead } from '../format/head.ts';
 import type { Checksum } from '../ports/checksum.ts';
-
-/** The registry as the volume driver needs it. */
-export interface HeadRecords {
-  loadHead(id: ObjectId): Promise<Uint8Array | undefined>;
-  /** Rejects with `fenced` once the object has a larger epoch. */
-  commitHead(id: ObjectId, epoch: Epoch, head: Uint8Array): Promise<void>;
-}
+import type { Heads } from '../registry/object-records.ts';
 
 export class HeadCommitter {
-  readonly #records: HeadRecords;
+  readonly #heads: Heads;
   readonly #checksum: Checksum;
   readonly #id: ObjectId;
   readonly #epoch: Epoch;
@@ -24,12 +18,12 @@ export class HeadCommitter {
   #last: Promise<void> = Promise.resolve();
 
   constructor(
-    records: HeadRecords,
+    heads: Heads,
     checksum: Checksum,
     tenure: { readonly objectId: ObjectId; readonly epoch: Epoch },
     head: Head,
   ) {
-    this.#records = records;
+    this.#heads = heads;
     this.#checksum = checksum;
     this.#id = tenure.objectId;
     this.#epoch = tenure.epoch;
@@ -48,7 +42,7 @@ export class HeadCommitter {
   commit(change: (head: Head) => Head, then: () => void): Promise<void> {
     const commit = this.#last.then(async () => {
       const next = { ...change(this.#head), epoch: this.#epoch };
-      await this.#records.commitHead(this.#id, this.#epoch, encodeHead(next, this.#checksum));
+      await this.#heads.commitHead(this.#id, this.#epoch, encodeHead(next, this.#checksum));
       this.#head = next;
       then();
     });

@@ -48,7 +48,7 @@ export async function openVolume(
 ): Promise<Volume> {
   const { tenure, source, signal } = context;
   const log = deps.log.child({ object: tenure.objectId, epoch: tenure.epoch });
-  const head = await loadHead(deps.records, tenure.objectId, deps.checksum);
+  const head = await loadHead(deps.heads, tenure.objectId, deps.checksum);
   const tree = new PageTree(source, deps.budget, { place: head.root, level: head.rootLevel });
   const map = new BlockMap(tree, head.dataBlocks);
   const tailDeps = { store: context.store, checksum: deps.checksum, signal };
@@ -120,10 +120,10 @@ function assemble(
   settings: VolumeSettings,
   { head, map, journal, volumeBytes, onClosed }: Recovered,
 ): Volume {
-  const { checksum, clock, log, records } = deps;
+  const { checksum, clock, log, heads } = deps;
   const { tenure, stop, signal, source, uploader, store } = context;
   const yieldTurn = () => clock.sleep(0);
-  const committer = new HeadCommitter(records, checksum, tenure, head);
+  const committer = new HeadCommitter(heads, checksum, tenure, head);
   const sequencer = new SegmentSequencer(tenure.objectId, tenure.epoch, lastDataSegment(head));
   const reader = new BlockReader({ map, journal, source, checksum });
   const onFailure = (error: unknown) => volume.fail(error);

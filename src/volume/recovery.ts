@@ -14,20 +14,16 @@ import { decodeSegmentHead, segmentHeaderBytes, segmentIndexBytes } from '../for
 import { segmentKey } from '../format/segment-key.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import type { Heads } from '../registry/object-records.ts';
 import type { BlockMap } from './block-map.ts';
-import type { HeadRecords } from './head-committer.ts';
 import type { SegmentName } from './segment-usage.ts';
 
 /** Enough for the index of a 4 MiB segment in one request. */
 const firstReadBytes = 32 * 1024;
 const readsAtOnce = 16;
 
-export async function loadHead(
-  records: HeadRecords,
-  id: ObjectId,
-  checksum: Checksum,
-): Promise<Head> {
-  const bytes = await records.loadHead(id);
+export async function loadHead(heads: Heads, id: ObjectId, checksum: Checksum): Promise<Head> {
+  const bytes = await heads.loadHead(id);
   return bytes === undefined ? emptyHead : decodeHead(bytes, checksum);
 }
 

