@@ -102,6 +102,16 @@ export class WharfFileSystem implements FileSystem {
     await this.#deletion.drained();
   }
 
+  /** The object that holds a file's data. */
+  async objectOf(ino: Ino): Promise<ObjectId | undefined> {
+    return (await this.#deps.namespace.inode(ino)).record.object;
+  }
+
+  /** Resolves when all that was written to the file is on the backend. */
+  sync(ino: Ino): Promise<void> {
+    return this.#use(ino, ({ handle }) => handle.sync());
+  }
+
   /** After a recovery: the inode's size follows its object. */
   async reconcile(id: ObjectId, sizeBytes: number): Promise<void> {
     const { namespace } = this.#deps;
@@ -237,8 +247,6 @@ export class WharfFileSystem implements FileSystem {
     await file.handle.flush();
     await this.#files.settle(file);
   }
-
-  async closing(): Promise<void> {}
 
   async allocate(
     ino: Ino,

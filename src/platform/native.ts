@@ -21,15 +21,36 @@ export interface Native {
   bootTimeMs(): number;
   crc32c(bytes: Uint8Array, seed: number): number;
   crc32cBlocks(bytes: Uint8Array, blockBytes: number, out: Uint32Array, index: number): void;
-  /** See frontend/fuse/device.ts. */
-  readonly FuseDevice: unknown;
+  /**
+   * Serves requests of a FUSE descriptor, which it takes over. `told` gets a number of requests
+   * whose slots stand in `ready`, or a negative errno once, at the end.
+   */
+  fuseOpen(
+    fd: number,
+    slotCount: number,
+    slotBytes: number,
+    pollMicroseconds: number,
+    ready: Uint32Array,
+    told: (count: number) => void,
+  ): { readonly device: NativeDevice; readonly arena: ArrayBuffer } | number;
+  /** The payload lies 4096 bytes into the slot. */
+  fuseReply(device: NativeDevice, slot: number, error: number, payloadBytes: number): number;
+  fuseForget(device: NativeDevice, slot: number): void;
+  fuseNotify(device: NativeDevice, code: number, payload: Uint8Array): number;
+  fuseClose(device: NativeDevice): void;
   mount(source: string, target: string, type: string, flags: number, options: string): number;
-  unmount(target: string, flags: number): number;
-  /** Receives a descriptor over a Unix socket (SCM_RIGHTS): the descriptor, or -errno. */
-  receiveDescriptor(socket: number): number;
+  /** umount2(2) on the thread pool. */
+  unmountLater(target: string, flags: number): Promise<number>;
+  /** The same at once, for a process that is about to end. */
+  unmountNow(target: string, flags: number): number;
+  /** Two connected sockets; the second one is inherited by children. */
   socketPair(): readonly [number, number] | number;
-  closeDescriptor(fd: number): number;
+  /** A descriptor that was sent over a socket (SCM_RIGHTS), or -errno. */
+  receiveDescriptor(socket: number): number;
 }
+
+/** Opaque. */
+export type NativeDevice = object & { readonly __device: never };
 
 export type NativeResult =
   | { readonly native: Native }

@@ -131,9 +131,6 @@ export interface FileSystem {
   /** Data and attributes are durable. For a directory: its entries (they always are). */
   flush(ino: Ino): Promise<void>;
 
-  /** On close(2): attributes and a small file's data start on their way; nothing is promised. */
-  closing(ino: Ino): Promise<void>;
-
   /**
    * fallocate(2). `reserve` only sets the size (space is thin); `zero` and `punch` make the range
    * read as zeroes; `zero` and `reserve` grow the file unless `keepSize`.

@@ -1,0 +1,111 @@
+/**
+ * Numbers of the FUSE protocol, 7.31 to 7.45 (linux/fuse.h). Those that are newer than 7.38 are
+ * marked with the version that brought them. Everything is little-endian on the machines that this
+ * runs on.
+ */
+
+export const opcode = {
+  lookup: 1,
+  forget: 2,
+  getattr: 3,
+  setattr: 4,
+  readlink: 5,
+  symlink: 6,
+  mknod: 8,
+  mkdir: 9,
+  unlink: 10,
+  rmdir: 11,
+  rename: 12,
+  link: 13,
+  open: 14,
+  read: 15,
+  write: 16,
+  statfs: 17,
+  release: 18,
+  fsync: 20,
+  setxattr: 21,
+  getxattr: 22,
+  listxattr: 23,
+  removexattr: 24,
+  flush: 25,
+  init: 26,
+  opendir: 27,
+  readdir: 28,
+  releasedir: 29,
+  fsyncdir: 30,
+  create: 35,
+  interrupt: 36,
+  destroy: 38,
+  ioctl: 39,
+  batchForget: 42,
+  fallocate: 43,
+  readdirplus: 44,
+  rename2: 45,
+  lseek: 46,
+} as const;
+
+export const protocolMajor = 7;
+/** The newest minor version whose rules are known here. */
+export const protocolMinor = 45;
+export const protocolMinorMin = 31;
+
+/** Flags of INIT; those of 32 and above stand in `flags2`. */
+export const initFlag = {
+  asyncRead: 1 << 0,
+  atomicTruncate: 1 << 3,
+  exportSupport: 1 << 4,
+  bigWrites: 1 << 5,
+  autoInvalidate: 1 << 12,
+  doReaddirplus: 1 << 13,
+  readdirplusAuto: 1 << 14,
+  asyncDirectIo: 1 << 15,
+  parallelDirectoryOperations: 1 << 18,
+  maxPages: 1 << 22,
+  handleKillPrivV2: 1 << 28,
+  initExtended: 1 << 30,
+} as const;
+
+export const initFlag2 = {
+  /** 7.39: FUSE_DIRECT_IO_ALLOW_MMAP, bit 36. */
+  directIoAllowMmap: 1 << (36 - 32),
+  /** 7.40: FUSE_HAS_RESEND, bit 39. */
+  hasResend: 1 << (39 - 32),
+} as const;
+
+export const openFlag = {
+  directIo: 1 << 0,
+  keepCache: 1 << 1,
+  /** 7.39: FOPEN_PARALLEL_DIRECT_WRITES. */
+  parallelDirectWrites: 1 << 6,
+} as const;
+
+/** `valid` of SETATTR. */
+export const setattrValid = {
+  mode: 1 << 0,
+  uid: 1 << 1,
+  gid: 1 << 2,
+  size: 1 << 3,
+  accessed: 1 << 4,
+  modified: 1 << 5,
+  accessedNow: 1 << 7,
+  modifiedNow: 1 << 8,
+  killSetId: 1 << 11,
+} as const;
+
+/** `write_flags`. */
+export const writeKillSetId = 1 << 2;
+/** `open_flags` of OPEN and CREATE: FUSE_OPEN_KILL_SUIDGID. */
+export const openKillSetId = 1 << 0;
+/** enum fuse_notify_code. */
+export const notifyCode = { invalidateInode: 2, invalidateEntry: 3, resend: 7 } as const;
+
+export const inHeaderBytes = 40;
+export const attributesBytes = 88;
+export const entryBytes = 40 + attributesBytes;
+export const attributesReplyBytes = 16 + attributesBytes;
+export const openReplyBytes = 16;
+export const initReplyBytes = 64;
+export const statfsReplyBytes = 80;
+
+/** Where the fields of struct fuse_in_header are. */
+export const headerAt = { length: 0, opcode: 4, unique: 8, node: 16, uid: 24, gid: 28 } as const;

@@ -1,0 +1,75 @@
+/**
+ * The admin API: JSON over HTTP on the loopback interface. It answers only requests that name it
+ * by a loopback address, so that no page in a browser can reach it by a name of its own.
+ */
+
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { ErrorCode } from '../../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
+
+export type Query = URLSearchParams;
+/** Answers with what becomes JSON. */
+export type Endpoint = (query: Query) => Promise<object>;
+/** By method and path, as `GET /v1/status`. */
+export type Endpoints = Readonly<Record<string, Endpoint>>;
+
+const statusOf: Partial<Record<ErrorCode, number>> = {
+  invalid: 400,
+  unsupported: 400,
+  not_found: 404,
+  not_directory: 404,
+  busy: 409,
+  unavailable: 503,
+};
+
+export interface AdminServer {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export async function openAdminServer(port: number, endpoints: Endpoints): Promise<AdminServer> {
+  const server = createServer((request, response) => {
+    void answer(endpoints, request).then(({ status, body }) => {
+      response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+      response.end(`${JSON.stringify(body)}\n`);
+    });
+  });
+  await listen(server, port);
+  const { port: actual } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${actual}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listen(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(new StorageError('busy', `admin.port ${port} can't be used: ${error.code}`)),
+    );
+    server.listen(port, '127.0.0.1', resolve);
+  });
+}
+
+async function answer(
+  endpoints: Endpoints,
+  request: IncomingMessage,
+): Promise<{ status: number; body: object }> {
+  const host = request.headers.host?.replace(/:\d+$/, '');
+  if (host !== '127.0.0.1' && host !== 'localhost')
+    return { status: 403, body: { error: 'only for this machine', code: 'access_denied' } };
+  const url = new URL(request.url ?? '/', 'http://127.0.0.1');
+  const endpoint = endpoints[`${request.method} ${url.pathname}`];
+  if (!endpoint) return { status: 404, body: { error: 'no such endpoint', code: 'not_found' } };
+  try {
+    return { status: 200, body: await endpoint(url.searchParams) };
+  } catch (error) {
+    const code = isStorageError(error) ? error.code : 'failed';
+    return { status: statusOf[code] ?? 500, body: { error: describeError(error), code } };
+  }
+}

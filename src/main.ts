@@ -1,0 +1,118 @@
+/**
+ * The daemon of one host: settings, stack, mount, admin API; then it runs until it is told to
+ * stop, and drains: requests answered, journals synced, unmounted.
+ *
+ *   node src/main.ts --config FILE     settings from a YAML file
+ *   node src/main.ts --ipc             settings as the first message of the parent
+ */
+
+import { readFileSync } from 'node:fs';
+import { parse as parseYaml } from 'yaml';
+import { makeLog } from './cli/log.ts';
+import type { Settings } from './cli/settings.ts';
+import { parseSettings } from './cli/settings.ts';
+import { describeError, isStorageError } from './core/errors.ts';
+import { invariantExitStatus } from './core/invariant.ts';
+import { openAdminServer } from './frontend/admin/server.ts';
+import { daemonEndpoints } from './admin-endpoints.ts';
+import type { Mount } from './frontend/fuse/mount.ts';
+import { mountFuse } from './frontend/fuse/mount.ts';
+import { loadNative } from './platform/native.ts';
+import type { Log } from './ports/log.ts';
+import type { Stack } from './stack.ts';
+import { openStack } from './stack.ts';
+
+const exitStatus = { failed: 1, usage: 2, software: invariantExitStatus } as const;
+
+async function readSettings(argv: readonly string[]): Promise<Settings> {
+  if (argv[0] === '--ipc')
+    return parseSettings(await new Promise((resolve) => process.once('message', resolve)));
+  const path = argv[1] ?? '/etc/wharf/wharf.yaml';
+  return parseSettings(parseYaml(readFileSync(path, 'utf8')));
+}
+
+/** Resolves when the daemon is told to stop; the text says by whom. */
+function toldToStop(): Promise<string> {
+  return new Promise((resolve) => {
+    process.on('SIGTERM', () => resolve('SIGTERM'));
+    process.on('SIGINT', () => resolve('SIGINT'));
+    process.on('disconnect', () => resolve('its parent is gone'));
+    process.on('message', (message) => {
+      if (message === 'stop') resolve('its parent');
+    });
+  });
+}
+
+/** A bug or a broken promise: what is acknowledged is in the journals, so the end is near and safe. */
+function onFatal(log: Log, mount: () => Mount | undefined): void {
+  const die = (error: unknown) => {
+    log.error({ error: describeError(error), stack: (error as Error).stack }, 'daemon has to end');
+    mount()?.detachNow();
+    process.exit(exitStatus.software);
+  };
+  process.on('uncaughtException', die);
+  process.on('unhandledRejection', die);
+}
+
+async function run(settings: Settings, log: Log): Promise<void> {
+  const stopped = toldToStop();
+  const startedMs = Date.now();
+  const loaded = loadNative();
+  let mount: Mount | undefined;
+  onFatal(log, () => mount);
+  const { native } = loaded;
+  if (!native) throw new Error(`the addon is not built (${loaded.reason}); run setup.sh`);
+  const stack = await openStack(settings, native, log, startedMs);
+  try {
+    const deps = { native, fileSystem: stack.fileSystem, clock: stack.clock, log };
+    mount = await mountFuse(deps, {
+      mountPoint: settings.mount,
+      source: `wharf:${settings.vpool}`,
+      requestsMax: settings.fuse.requestsMax,
+      pollMicroseconds: Math.round(settings.fuse.poll * 1000),
+      timeoutMs: settings.fuse.timeout,
+    });
+    const endpoints = daemonEndpoints(settings, stack, startedMs);
+    const admin = await openAdminServer(settings.admin.port, endpoints);
+    const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };
+    log.info(ready, 'ready');
+    process.send?.({ ready });
+    const reason = await Promise.race([stopped, mount.ended.then(() => 'somebody unmounted it')]);
+    log.info({ reason }, 'stopping');
+    await admin.close();
+    await mount.unmount();
+    mount = undefined;
+  } finally {
+    await drain(stack, log);
+    mount?.detachNow();
+  }
+}
+
+async function drain(stack: Stack, log: Log): Promise<void> {
+  log.info({}, 'syncing journals');
+  await stack[Symbol.asyncDispose]();
+  log.info({}, 'stopped');
+}
+
+async function main(): Promise<void> {
+  let settings: Settings;
+  try {
+    settings = await readSettings(process.argv.slice(2));
+  } catch (error) {
+    process.stderr.write(`wharf: settings: ${describeError(error)}\n`);
+    process.exit(exitStatus.usage);
+  }
+  const log = makeLog(process.stderr.isTTY ? 'text' : 'json', { host: settings.host });
+  try {
+    await run(settings, log);
+    process.exit(0);
+  } catch (error) {
+    const text =
+      isStorageError(error) || !process.env['WHARF_DEBUG'] ? describeError(error) : error;
+    process.send?.({ failed: describeError(error) });
+    process.stderr.write(`wharf: ${String(text)}\n`);
+    process.exit(exitStatus.failed);
+  }
+}
+
+await main();

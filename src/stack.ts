@@ -1,0 +1,146 @@
+/** Puts a daemon together, floor by floor: the one place where all parts meet. */
+
+import { join } from 'node:path';
+import { DirectoryBackend } from './backend/directory-backend.ts';
+import { withPrefixLayout } from './backend/prefix-layout.ts';
+import { S3Backend } from './backend/s3-backend.ts';
+import { withLimit } from './backend/with-limit.ts';
+import { RetryMonitor, withRetry } from './backend/with-retry.ts';
+import { SegmentCache } from './cache/segment-cache.ts';
+import type { Settings } from './cli/settings.ts';
+import { Disposer } from './core/disposer.ts';
+import { hostId } from './core/units.ts';
+import { FileDriver } from './file/file-driver.ts';
+import { WharfFileSystem } from './frontend/filesystem.ts';
+import { nativeChecksum, tableChecksum } from './platform/checksum.ts';
+import type { Native } from './platform/native.ts';
+import { systemRandom } from './platform/random.ts';
+import { systemClock } from './platform/system-clock.ts';
+import { systemDisk } from './platform/system-disk.ts';
+import type { Backend } from './ports/blob-store.ts';
+import type { Clock } from './ports/clock.ts';
+import type { Log } from './ports/log.ts';
+import type { Random } from './ports/random.ts';
+import { Namespace } from './registry/namespace.ts';
+import { ObjectRecords } from './registry/object-records.ts';
+import { SqliteRegistry } from './registry/sqlite-registry.ts';
+import { openVpool } from './registry/vpool-record.ts';
+import { withRetry as withRegistryRetry } from './registry/with-retry.ts';
+import { ObjectRouter } from './router/object-router.ts';
+import { VolumeDriver } from './volume/volume-driver.ts';
+
+/** What a backend without bounds of its own says it has. */
+const endlessBytes = 2 ** 50;
+const idleObjectsMax = 256;
+const retrySettings = { firstPauseMs: 100, pauseMsMax: 10_000 };
+
+export interface Stack extends AsyncDisposable {
+  readonly clock: Clock;
+  readonly fileSystem: WharfFileSystem;
+  readonly router: ObjectRouter;
+  readonly volumes: VolumeDriver;
+  readonly records: ObjectRecords;
+  readonly cache: SegmentCache;
+  readonly monitor: RetryMonitor;
+  readonly backend: Backend;
+}
+
+export async function openStack(
+  settings: Settings,
+  native: Native | undefined,
+  log: Log,
+  startedMs: number,
+): Promise<Stack> {
+  const closing = new Disposer();
+  const clock = systemClock(native);
+  const random = systemRandom();
+  const disk = systemDisk(native);
+  const checksum = native ? nativeChecksum(native) : tableChecksum();
+  const holder = `host ${settings.host}, process ${process.pid}, since ${new Date(startedMs).toISOString()}`;
+  disk.makeFolder(settings.data);
+  const lock = disk.lock(join(settings.data, 'lock'), holder);
+  closing.defer(() => lock.release());
+
+  const sqlite = SqliteRegistry.open(settings.registry.sqlite);
+  closing.defer(() => sqlite.close());
+  const registry = withRegistryRetry(sqlite, clock, random, log);
+  const vpool = await openVpool(registry, random, settings.vpool);
+  const records = new ObjectRecords(registry);
+
+  const { backend, monitor } = await openBackend(settings, clock, random, log);
+  closing.defer(() => backend.close());
+  const fileBucket = `wharf-${vpool.name}-files`;
+  await backend.createBucket(fileBucket);
+
+  const platform = { disk, checksum, clock, log };
+  const cache = await SegmentCache.open(platform, {
+    folder: join(settings.data, 'cache'),
+    cacheBytesMax: settings.cache.size,
+    fetchBytesMax: settings.cache.fetchMax,
+  });
+  closing.defer(() => cache.close());
+  const volumes = new VolumeDriver(
+    {
+      ...{ ...platform, backend, sources: cache, heads: records.heads('volume') },
+      journalFolder: join(settings.data, 'journal'),
+      bucketOf: (id) => `wharf-${vpool.name}-${id}`,
+    },
+    volumeSettings(settings),
+  );
+  const files = new FileDriver(
+    { backend, bucket: fileBucket, heads: records.heads('file'), checksum, clock, log },
+    {
+      writeBackDelayMs: settings.files.writeBackDelay,
+      dirtyBytesMax: settings.files.dirtyMax,
+      cacheBytesMax: settings.files.cacheMax,
+    },
+  );
+  const host = hostId(settings.host);
+  const router = new ObjectRouter({ host, records, volumes, files, log }, { idleObjectsMax });
+  closing.defer(() => router.close());
+  const namespace = new Namespace(registry, vpool.salt);
+  const fileSystem = await WharfFileSystem.open(
+    { namespace, objects: router, clock, random, log, space: () => spaceOf(backend) },
+    { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
+    { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+  );
+  closing.defer(() => fileSystem.close());
+  for (const { id, sizeBytes } of await router.recover(await volumes.unfinished()))
+    await fileSystem.reconcile(id, sizeBytes);
+  return {
+    ...{ clock, fileSystem, router, volumes, records, cache, monitor, backend },
+    [Symbol.asyncDispose]: () => closing.close(),
+  };
+}
+
+async function openBackend(settings: Settings, clock: Clock, random: Random, log: Log) {
+  const { backend: chosen, vpool } = settings;
+  const monitor = new RetryMonitor(clock, log);
+  const bare =
+    chosen.kind === 'dir'
+      ? await DirectoryBackend.open(chosen.path)
+      : await S3Backend.open(chosen, { clock, log });
+  const laid = chosen.layout === 'prefix' ? withPrefixLayout(bare, `wharf-${vpool}`) : bare;
+  const limited = withLimit(laid, chosen.requestsMax);
+  return { monitor, backend: withRetry(limited, { clock, random, monitor }, retrySettings) };
+}
+
+function volumeSettings({ volumes }: Settings) {
+  return {
+    journal: { fileBytes: volumes.journalFile, bytesMax: volumes.journalMax },
+    segmentBytes: volumes.segment,
+    cutBytes: volumes.cut,
+    destageDelayMs: volumes.destageDelay,
+    uploadBytesMax: volumes.uploadMax,
+    deltaBlocksMax: volumes.deltaBlocks,
+    tailSegmentsMax: volumes.tailSegments,
+    checkpointDelayMs: volumes.checkpointDelay,
+    mapBytesMax: volumes.mapMemory,
+    readAheadBytes: volumes.readAhead,
+  };
+}
+
+async function spaceOf(backend: Backend) {
+  const space = (await backend.space()) ?? { totalBytes: endlessBytes, freeBytes: endlessBytes };
+  return { ...space, inodesTotal: 2 ** 32, inodesFree: 2 ** 32 - 1 };
+}
