@@ -29,7 +29,7 @@ major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
 
 # Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every
 # registry has. The versions are those of the lock file all the same.
-install_npm_packages() { npm install --no-audit --no-fund && cp package-lock.json node_modules/.wharf-lock; }
+install_npm_packages() { npm install --loglevel=warn && cp package-lock.json node_modules/.wharf-lock; }
 cmp -s package-lock.json node_modules/.wharf-lock || step 'npm packages' install_npm_packages
 
 # want COMMAND-OR-FILE PACKAGE: remembers the Debian package where the thing is missing.

@@ -8,19 +8,19 @@
 
 import { readFileSync } from 'node:fs';
 import { parse as parseYaml } from 'yaml';
-import { makeLog } from './cli/log.ts';
-import type { Settings } from './cli/settings.ts';
-import { parseSettings } from './cli/settings.ts';
+import { makeLog } from './daemon/log.ts';
+import type { Settings } from './daemon/settings.ts';
+import { parseSettings } from './daemon/settings.ts';
 import { describeError, isStorageError } from './core/errors.ts';
 import { invariantExitStatus } from './core/invariant.ts';
 import { openAdminServer } from './frontend/admin/server.ts';
-import { daemonEndpoints } from './admin-endpoints.ts';
+import { daemonEndpoints } from './daemon/endpoints.ts';
 import type { Mount } from './frontend/fuse/mount.ts';
 import { mountFuse } from './frontend/fuse/mount.ts';
 import { loadNative } from './platform/native.ts';
 import type { Log } from './ports/log.ts';
-import type { Stack } from './stack.ts';
-import { openStack } from './stack.ts';
+import type { Stack } from './daemon/stack.ts';
+import { openStack } from './daemon/stack.ts';
 
 const exitStatus = { failed: 1, usage: 2, software: invariantExitStatus } as const;
 

@@ -1,10 +1,10 @@
 /** What the admin API answers, from the parts of a daemon. */
 
-import type { Settings } from './cli/settings.ts';
-import { StorageError } from './core/errors.ts';
-import type { Endpoints } from './frontend/admin/server.ts';
-import { findPath, walkVdisks } from './frontend/admin/vdisks.ts';
-import type { Attributes } from './ports/file-system.ts';
+import type { Settings } from './settings.ts';
+import { StorageError } from '../core/errors.ts';
+import type { Endpoints } from '../frontend/admin/server.ts';
+import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
+import type { Attributes } from '../ports/file-system.ts';
 import type { Stack } from './stack.ts';
 
 export interface VdiskReport {

@@ -1,0 +1,102 @@
+/** Talks to a daemon's admin API, and finds the daemon. */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { CliError, exitCode } from './exit-code.ts';
+
+/** Where running daemons of this user are written down. */
+export function runtimeFolder(): string {
+  const base = process.env['XDG_RUNTIME_DIR'] ?? join(tmpdir(), `wharf-${process.getuid?.() ?? 0}`);
+  return join(base, 'wharf-daemons');
+}
+
+export interface RunningDaemon {
+  readonly admin: string;
+  readonly mount: string;
+  readonly pid: number;
+  readonly vpool: string;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function runningDaemons(): RunningDaemon[] {
+  let names: string[];
+  try {
+    names = readdirSync(runtimeFolder()).filter((name) => name.endsWith('.json'));
+  } catch {
+    return [];
+  }
+  return names.flatMap((name) => {
+    try {
+      const text = readFileSync(join(runtimeFolder(), name), 'utf8');
+      const daemon = JSON.parse(text) as RunningDaemon;
+      return isAlive(daemon.pid) ? [daemon] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** By --admin, WHARF_ADMIN, the mount that a path lies on, the current folder, or the only one. */
+export function findAdmin(given: string | undefined, path?: string): string {
+  const named = given ?? process.env['WHARF_ADMIN'];
+  if (named !== undefined) return named;
+  const daemons = runningDaemons();
+  const near = [path, process.cwd()].flatMap((place) =>
+    place === undefined ? [] : [resolve(place)],
+  );
+  for (const place of near) {
+    const holding = daemons.find(({ mount }) => place === mount || place.startsWith(`${mount}/`));
+    if (holding) return holding.admin;
+  }
+  const here = daemons.filter(({ mount }) => mount.startsWith(`${process.cwd()}/`));
+  const candidates = here.length > 0 ? here : daemons;
+  const [only] = candidates;
+  if (only === undefined)
+    throw new CliError(
+      'no running daemon was found; start one with `wharf up`',
+      exitCode.unreachable,
+    );
+  if (candidates.length > 1)
+    throw new CliError(
+      `several daemons run; choose one with --admin: ${candidates.map(({ admin }) => admin).join(' ')}`,
+      exitCode.usage,
+    );
+  return only.admin;
+}
+
+/** A path inside the vPool: as it is given there, or as a file on the mount. */
+export function insideVpool(path: string): string {
+  if (/^[a-z][a-z0-9-]*:\//.test(path)) return path;
+  const full = resolve(path);
+  const daemon = runningDaemons().find(({ mount }) => full.startsWith(`${mount}/`));
+  return daemon ? full.slice(daemon.mount.length) : path;
+}
+
+export async function call<T>(
+  admin: string,
+  method: 'GET' | 'POST',
+  path: string,
+  query: Readonly<Record<string, string>> = {},
+): Promise<T> {
+  const url = new URL(path, admin);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  let response: Response;
+  try {
+    response = await fetch(url, { method });
+  } catch {
+    throw new CliError(`the daemon at ${admin} does not answer`, exitCode.unreachable);
+  }
+  const body = (await response.json()) as T & { error?: string; code?: string };
+  if (response.ok) return body;
+  const code = body.code === 'not_found' ? exitCode.notFound : exitCode.failed;
+  throw new CliError(body.error ?? `the daemon answered ${response.status}`, code);
+}

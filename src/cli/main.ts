@@ -1,0 +1,86 @@
+/** The `wharf` command. */
+
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { describeError } from '../core/errors.ts';
+import { CliError, exitCode } from './exit-code.ts';
+import type { GlobalOptions } from './reports.ts';
+import { listHosts, listVdisks, listVpools, showStatus, showVdisk, syncVdisk } from './reports.ts';
+import type { UpOptions } from './up.ts';
+import { up } from './up.ts';
+
+const program = new Command('wharf')
+  .description('A datastore for virtual machines on an object store')
+  .showHelpAfterError(false)
+  .exitOverride();
+
+/** A command that asks a daemon. */
+function asking(parent: Command, usage: string, description: string): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .option('--admin <url>', 'admin API of the daemon (or WHARF_ADMIN)')
+    .option('--json', 'print JSON');
+}
+
+program
+  .command('up')
+  .description('start a playground: one host with embedded registry and object store')
+  .option('--dir <dir>', 'folder of the playground', './playground')
+  .option('--hosts <n>', 'number of hosts', '1')
+  .option('--backend <kind>', 'object store: dir or s3', 'dir')
+  .option('--s3-endpoint <url>', 'URL of the S3 server')
+  .option('--s3-region <region>', 'region of the S3 server', 'us-east-1')
+  .option('--registry <kind>', 'registry: sqlite', 'sqlite')
+  .option('--etcd-endpoints <urls>', 'URLs of etcd')
+  .option('--json', 'print one line of JSON when ready')
+  .action(async (options: UpOptions) => {
+    process.exitCode = await up(options);
+  });
+
+program
+  .command('daemon')
+  .description('run the daemon of one host')
+  .requiredOption('--config <file>', 'settings, as config/wharf.yaml')
+  .action(({ config }: { config: string }) => {
+    const main = join(import.meta.dirname, '../main.ts');
+    const env = { ...process.env, UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16' };
+    const argv = [main, '--config', config];
+    process.on('SIGTERM', () => {});
+    process.on('SIGINT', () => {});
+    process.exitCode = spawnSync(process.execPath, argv, { stdio: 'inherit', env }).status ?? 1;
+  });
+
+asking(program, 'status', 'how the host is').action((options: GlobalOptions) =>
+  showStatus(options),
+);
+
+const hosts = program.command('host').description('hosts of the vPool');
+asking(hosts, 'list', 'list them').action((options: GlobalOptions) => listHosts(options));
+
+const vpools = program.command('vpool').description('datastores');
+asking(vpools, 'list', 'list them').action((options: GlobalOptions) => listVpools(options));
+
+const vdisks = program.command('vdisk').description('virtual disks');
+asking(vdisks, 'list', 'list them').action((options: GlobalOptions) => listVdisks(options));
+asking(vdisks, 'show <path>', 'show one').action((path: string, options: GlobalOptions) =>
+  showVdisk(path, options),
+);
+asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
+  (path: string, options: GlobalOptions) => syncVdisk(path, options),
+);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const { code, message } = error as { code?: unknown; message: string };
+  if (typeof code === 'string' && code.startsWith('commander.')) {
+    // Help and version are no mistake; commander has printed its own line for everything else.
+    const isHelp = code === 'commander.help' || code === 'commander.helpDisplayed';
+    process.exitCode = isHelp ? exitCode.ok : exitCode.usage;
+  } else {
+    if (message !== '') process.stderr.write(`wharf: ${describeError(error)}\n`);
+    process.exitCode = error instanceof CliError ? error.code : exitCode.failed;
+  }
+}

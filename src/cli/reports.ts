@@ -1,0 +1,144 @@
+/** The commands that ask a daemon and print what it says. */
+
+import type { VdiskReport } from '../daemon/endpoints.ts';
+import { formatSize, formatTime } from '../daemon/units.ts';
+import { call, findAdmin, insideVpool } from './client.ts';
+import { table } from './table.ts';
+
+export interface GlobalOptions {
+  readonly admin?: string;
+  readonly json?: boolean;
+}
+
+function print(options: GlobalOptions, value: object, text: () => string): void {
+  process.stdout.write(options.json === true ? `${JSON.stringify(value)}\n` : text());
+}
+
+interface Status {
+  readonly host: string;
+  readonly vpool: string;
+  readonly mount: string;
+  readonly pid: number;
+  readonly openVolumes: number;
+  readonly failedVolumes: number;
+  readonly notDestagedBytes: number;
+  readonly waiting: readonly string[];
+  readonly cache: { hits: number; misses: number; cachedBytes: number };
+  readonly backend: { state: string; error?: string };
+  readonly transport: string;
+  readonly residentBytes: number;
+}
+
+export async function showStatus(options: GlobalOptions): Promise<void> {
+  const status = await call<Status>(findAdmin(options.admin), 'GET', '/v1/status');
+  const { cache, backend } = status;
+  const reads = cache.hits + cache.misses;
+  print(options, status, () =>
+    table(
+      ['WHAT', 'STATE'],
+      [
+        ['host', `${status.host} (process ${status.pid}, ${formatSize(status.residentBytes)})`],
+        ['vPool', `${status.vpool} at ${status.mount} (${status.transport})`],
+        ['volumes', `${status.openVolumes} open, ${status.failedVolumes} failed`],
+        ['not destaged', formatSize(status.notDestagedBytes)],
+        [
+          'read cache',
+          `${formatSize(cache.cachedBytes)}, ${reads === 0 ? '-' : `${((100 * cache.hits) / reads).toFixed(1)} % hits`}`,
+        ],
+        [
+          'backend',
+          backend.error === undefined ? backend.state : `${backend.state}: ${backend.error}`,
+        ],
+        ['writers wait for', status.waiting.length > 0 ? status.waiting.join(', ') : 'nothing'],
+      ],
+    ),
+  );
+}
+
+export async function listHosts(options: GlobalOptions): Promise<void> {
+  interface Hosts {
+    readonly hosts: readonly { id: string; mount: string; pid: number; state: string }[];
+  }
+  const found = await call<Hosts>(findAdmin(options.admin), 'GET', '/v1/hosts');
+  const rows = found.hosts.map(({ id, state, mount, pid }) => [id, state, mount, String(pid)]);
+  print(options, found, () => table(['HOST', 'STATE', 'MOUNT', 'PID'], rows));
+}
+
+export async function listVpools(options: GlobalOptions): Promise<void> {
+  interface Vpools {
+    readonly vpools: readonly {
+      name: string;
+      mount: string;
+      backend: string;
+      registry: string;
+      totalBytes: number;
+      freeBytes: number;
+    }[];
+  }
+  const found = await call<Vpools>(findAdmin(options.admin), 'GET', '/v1/vpools');
+  const rows = found.vpools.map((vpool) => [
+    vpool.name,
+    vpool.backend,
+    vpool.registry,
+    formatSize(vpool.totalBytes),
+    formatSize(vpool.freeBytes),
+    vpool.mount,
+  ]);
+  print(options, found, () =>
+    table(['VPOOL', 'BACKEND', 'REGISTRY', 'SIZE', 'FREE', 'MOUNT'], rows),
+  );
+}
+
+export async function listVdisks(options: GlobalOptions): Promise<void> {
+  interface Vdisks {
+    readonly vdisks: readonly VdiskReport[];
+  }
+  const found = await call<Vdisks>(findAdmin(options.admin), 'GET', '/v1/vdisks');
+  const rows = found.vdisks.map((vdisk) => [
+    vdisk.path,
+    formatSize(vdisk.sizeBytes),
+    formatSize(vdisk.usedBytes),
+    formatSize(vdisk.notDestagedBytes),
+    vdisk.owner,
+    vdisk.state,
+  ]);
+  print(options, found, () =>
+    table(['VDISK', 'SIZE', 'USED', 'NOT DESTAGED', 'OWNER', 'STATE'], rows),
+  );
+}
+
+export async function showVdisk(path: string, options: GlobalOptions): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const found = await call<VdiskReport>(admin, 'GET', '/v1/vdisk', { path: insideVpool(path) });
+  print(options, found, () =>
+    table(
+      ['WHAT', 'VALUE'],
+      [
+        ['path', found.path],
+        ['size', formatSize(found.sizeBytes)],
+        ['used', formatSize(found.usedBytes)],
+        ['not destaged', formatSize(found.notDestagedBytes)],
+        ['owner', `${found.owner}, epoch ${found.epoch}`],
+        [
+          'state',
+          found.waiting === undefined ? found.state : `${found.state}, waits: ${found.waiting}`,
+        ],
+      ],
+    ),
+  );
+}
+
+export async function syncVdisk(path: string, options: GlobalOptions): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const query = { path: insideVpool(path) };
+  interface Synced {
+    readonly path: string;
+    readonly syncedBytes: number;
+    readonly tookMs: number;
+  }
+  const done = await call<Synced>(admin, 'POST', '/v1/vdisk/sync', query);
+  print(options, done, () => {
+    const what = done.syncedBytes === 0 ? '' : `, ${formatSize(done.syncedBytes)} of it just now`;
+    return `${done.path}: all is on the backend${what} (${formatTime(done.tookMs)})\n`;
+  });
+}
