@@ -15,8 +15,6 @@ import {
 import type { ErrorCode } from '../core/errors.ts';
 import { StorageError } from '../core/errors.ts';
 import type { Backend, BlobStore, CallOptions, ConditionalPut } from '../ports/blob-store.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
 
 const connectionTimeoutMs = 3000;
 const requestTimeoutMs = 30_000;
@@ -72,11 +70,8 @@ export class S3Backend implements Backend {
     this.#client = client;
   }
 
-  /** Credentials come from the AWS provider chain. `invalid` where the account is refused. */
-  static async open(
-    settings: S3Settings,
-    _deps: { readonly clock: Clock; readonly log: Log },
-  ): Promise<S3Backend> {
+  /** Credentials come from the AWS provider chain. Nothing is sent yet. */
+  static open(settings: S3Settings): S3Backend {
     const client = new S3Client({
       endpoint: settings.endpoint,
       region: settings.region,

@@ -102,9 +102,25 @@ function retryingBucket(
   retry: <T>(call: () => Promise<T>, options?: CallOptions) => Promise<T>,
 ): BlobStore {
   return {
-    put: (key, body, options) => retry(() => inner.put(key, body, options), options),
+    put(key, body, options) {
+      let attempts = 0;
+      return retry(async () => {
+        attempts += 1;
+        try {
+          await inner.put(key, body, options);
+        } catch (error) {
+          // An earlier attempt of this very put may have been stored, its answer lost.
+          const isMaybeOwn = attempts > 1 && isStorageError(error, 'exists');
+          if (!isMaybeOwn || !isSame(await inner.get(key, options), body)) throw error;
+        }
+      }, options);
+    },
     get: (key, options) => retry(() => inner.get(key, options), options),
     list: (options) => retry(() => inner.list(options), options),
     deleteMany: (keys, options) => retry(() => inner.deleteMany(keys, options), options),
   };
+}
+
+function isSame(left: Uint8Array, right: Uint8Array): boolean {
+  return left.length === right.length && Buffer.compare(left, right) === 0;
 }

@@ -25,8 +25,3 @@ export function invariant(
 ): asserts condition {
   if (!condition) throw new InvariantError(message, detail?.());
 }
-
-/** For the default of an exhaustive switch. */
-export function unreachable(value: never): never {
-  throw new InvariantError('a case was not handled', { value });
-}

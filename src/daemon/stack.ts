@@ -117,9 +117,7 @@ async function openBackend(settings: Settings, clock: Clock, random: Random, log
   const { backend: chosen, vpool } = settings;
   const monitor = new RetryMonitor(clock, log);
   const bare =
-    chosen.kind === 'dir'
-      ? await DirectoryBackend.open(chosen.path)
-      : await S3Backend.open(chosen, { clock, log });
+    chosen.kind === 'dir' ? await DirectoryBackend.open(chosen.path) : S3Backend.open(chosen);
   const laid = chosen.layout === 'prefix' ? withPrefixLayout(bare, `wharf-${vpool}`) : bare;
   const limited = withLimit(laid, chosen.requestsMax);
   return { monitor, backend: withRetry(limited, { clock, random, monitor }, retrySettings) };

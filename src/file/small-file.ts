@@ -157,13 +157,21 @@ export class SmallFile implements DataObject {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.flush().finally(() => this.#letGo());
+    this.#closing ??= this.#flushAndLetGo();
     return this.#closing;
   }
 
   abandon(): Promise<void> {
     this.#closing ??= this.#letGo();
     return this.#closing;
+  }
+
+  async #flushAndLetGo(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      await this.#letGo();
+    }
   }
 
   async #letGo(): Promise<void> {

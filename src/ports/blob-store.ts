@@ -27,7 +27,7 @@ export interface BlobPage {
   readonly next?: string;
 }
 
-/** One bucket. Keys are 1 to 512 characters of `A-Za-z0-9._/-` without empty, `.` or `..` parts. */
+/** One bucket. Keys are 1 to 512 characters of `A-Za-z0-9._/-` without empty, `.` or `..` parts; no key is a folder (`a`) of another (`a/b`). */
 export interface BlobStore {
   /** `if: 'absent'` rejects with `exists` where the store honours it; see `ConditionalPut`. */
   put(

@@ -71,7 +71,7 @@ export class BlockReader {
         index += run;
       } else {
         // A page of the map has to be loaded. The state may change meanwhile: resolve it again.
-        const rest = kind.then(() => this.#readFrom(first, into, index));
+        const rest: Promise<void> = kind.then(() => this.#readFrom(first, into, index));
         return waits === undefined ? rest : all([...waits, rest]);
       }
     }
@@ -165,7 +165,7 @@ export class BlockReader {
 }
 
 /** Waits for all, also when one fails: nobody may still be writing into the buffer then. */
-async function all(waits: readonly Eventually<void>[]): Promise<void> {
+async function all(waits: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(waits))
     if (result.status === 'rejected') throw result.reason;
 }

@@ -29,9 +29,9 @@ export class MapSegmentWriter {
   #pages: CachedPage[] = [];
   #first = 0;
   readonly #written: number[] = [];
-  #failure: unknown;
+  #failure: Error | undefined;
   readonly #puts = new TaskGroup((error) => {
-    this.#failure ??= error;
+    this.#failure ??= error as Error;
   });
 
   constructor(

@@ -21,11 +21,11 @@ dataObjectSuite('a volume that is destaged all the time', {
     )(),
   sizeMax,
 });
-dataObjectSuite('a volume on a slow disk without a cache to speak of', {
+dataObjectSuite('a volume on a slow disk without a cache', {
   open: () => {
     const world = new VolumeWorld({ cutBytes: 8192, destageDelayMs: 0 });
     world.disk.faults.slowReads = true;
-    world.cacheBytesMax = 1;
+    world.isUncached = true;
     return open(world)();
   },
   sizeMax,

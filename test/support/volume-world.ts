@@ -7,6 +7,9 @@ import type { Faults } from '../../src/backend/with-faults.ts';
 import { noFaults, withFaults } from '../../src/backend/with-faults.ts';
 import { MemoryBackend } from '../../src/backend/memory-backend.ts';
 import { RetryMonitor, withRetry } from '../../src/backend/with-retry.ts';
+import { ChunkVerifier } from '../../src/cache/chunk-verifier.ts';
+import { directSource } from '../../src/cache/direct-source.ts';
+import { SegmentFetcher } from '../../src/cache/segment-fetcher.ts';
 import { SegmentCache } from '../../src/cache/segment-cache.ts';
 import type { ObjectId } from '../../src/core/units.ts';
 import { hostId, KiB, objectId } from '../../src/core/units.ts';
@@ -19,6 +22,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import type { SegmentSources } from '../../src/volume/volume-driver.ts';
 import { VolumeDriver } from '../../src/volume/volume-driver.ts';
 import { quietLog } from './quiet-log.ts';
 import type { TestTenure } from './tenure.ts';
@@ -50,6 +54,8 @@ export class VolumeWorld {
   readonly settings: VolumeSettings;
   disk = new MemoryDisk();
   cacheBytesMax = 1024 * KiB;
+  /** Reads go straight to the backend. */
+  isUncached = false;
   #tenure: TestTenure | undefined;
   #cache: SegmentCache | undefined;
   #driver: VolumeDriver | undefined;
@@ -110,6 +116,17 @@ export class VolumeWorld {
     await volume.abandon();
   }
 
+  #sources(cache: SegmentCache): SegmentSources {
+    if (!this.isUncached) return cache;
+    const { clock, log, checksum } = this;
+    const verifier = new ChunkVerifier(checksum);
+    return {
+      source: (_id, store, signal) =>
+        directSource(new SegmentFetcher({ clock, log, verifier }, store, signal)),
+      forget() {},
+    };
+  }
+
   async #makeDriver(): Promise<VolumeDriver> {
     const { disk, clock, checksum, log } = this;
     const random = seededRandom(7);
@@ -125,7 +142,7 @@ export class VolumeWorld {
     this.#cache = await SegmentCache.open({ disk, checksum, clock, log }, cacheSettings);
     return new VolumeDriver(
       {
-        ...{ disk, clock, checksum, log, backend, sources: this.#cache },
+        ...{ disk, clock, checksum, log, backend, sources: this.#sources(this.#cache) },
         heads: this.records.heads('volume'),
         journalFolder: '/journal',
         bucketOf: (id) => `wharf-${id}`,

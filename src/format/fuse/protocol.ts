@@ -94,8 +94,6 @@ export const setattrValid = {
 
 /** `write_flags`. */
 export const writeKillSetId = 1 << 2;
-/** `open_flags` of OPEN and CREATE: FUSE_OPEN_KILL_SUIDGID. */
-export const openKillSetId = 1 << 0;
 /** enum fuse_notify_code. */
 export const notifyCode = { invalidateInode: 2, invalidateEntry: 3, resend: 7 } as const;
 

@@ -67,7 +67,7 @@ function encodeAttributes(view: DataView, at: number, attributes: Attributes): v
   view.setUint32(at + 84, 0, true);
 }
 
-function setTimeout(view: DataView, secondsAt: number, nanosecondsAt: number, ms: number): void {
+function setValidity(view: DataView, secondsAt: number, nanosecondsAt: number, ms: number): void {
   setSize(view, secondsAt, Math.floor(ms / 1000));
   view.setUint32(nanosecondsAt, (ms % 1000) * 1_000_000, true);
 }
@@ -82,8 +82,8 @@ export function encodeEntry(
   setSize(view, at, attributes.ino);
   // Inode numbers are never used again, so one generation is enough.
   setSize(view, at + 8, 1);
-  setTimeout(view, at + 16, at + 32, timeoutMs);
-  setTimeout(view, at + 24, at + 36, timeoutMs);
+  setValidity(view, at + 16, at + 32, timeoutMs);
+  setValidity(view, at + 24, at + 36, timeoutMs);
   encodeAttributes(view, at + 40, attributes);
   return entryBytes;
 }
@@ -95,7 +95,7 @@ export function encodeAttributesReply(
   attributes: Attributes,
   timeoutMs: number,
 ): number {
-  setTimeout(view, at, at + 8, timeoutMs);
+  setValidity(view, at, at + 8, timeoutMs);
   view.setUint32(at + 12, 0, true);
   encodeAttributes(view, at + 16, attributes);
   return attributesReplyBytes;
