@@ -132,7 +132,9 @@ export class PageTree {
         lowest = newPage(below, 0, emptyWords(), link);
         this.link(lowest);
       }
+      // Its place is an entry like any other now; the new root has none yet.
       copyPlace(this.#rootPlace, 0, lowest.words, 0);
+      this.#rootPlace.fill(0);
     }
     this.#adoptRoot(root);
     return root;

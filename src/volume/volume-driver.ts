@@ -65,6 +65,11 @@ export class VolumeDriver implements ObjectDriver {
     return this.#open.get(id);
   }
 
+  /** Pages of block maps in memory, over all volumes. */
+  get mapPages(): number {
+    return this.#shared.budget.pageCount;
+  }
+
   async create(tenure: Tenure): Promise<void> {
     const { backend, bucketOf, heads, checksum, disk } = this.#deps;
     const { objectId: id, epoch, signal } = tenure;

@@ -1,0 +1,105 @@
+/**
+ * A real guest for end-to-end tests: Debian's cloud kernel and a busybox initramfs, booted by QEMU
+ * under software emulation, with a disk of the vPool on virtio and `cache=none`. The init script
+ * takes its orders from the kernel's command line, says how it went, and powers off.
+ */
+
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, existsSync, globSync, mkdirSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+
+const bootTimeoutMs = 180_000;
+const busybox = '/bin/busybox';
+const modules = [
+  'virtio/virtio_ring',
+  'virtio/virtio',
+  'virtio/virtio_pci_modern_dev',
+  'virtio/virtio_pci_legacy_dev',
+  'virtio/virtio_pci',
+  'block/virtio_blk',
+];
+const kernel = globSync('/boot/vmlinuz-*-cloud-amd64').sort().at(-1);
+
+/** Why this machine can't boot the guest, or false. */
+export const cannotBoot: string | false = !kernel
+  ? 'no linux-image-cloud-amd64'
+  : !existsSync('/usr/bin/qemu-system-x86_64')
+    ? 'no qemu-system-x86'
+    : !existsSync(busybox)
+      ? 'no busybox-static'
+      : false;
+
+/** `write`: makes files with checksums and syncs. `check`: finds them whole. */
+const initScript = `#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+for module in /modules/*.ko; do insmod $module; done
+order=$(sed 's/.*wharf.order=\\([a-z]*\\).*/\\1/' /proc/cmdline)
+sleep 1
+fail() { echo "WHARF-GUEST: FAIL $1"; poweroff -f; }
+mkdir -p /disk
+mount -t ext4 /dev/vda /disk || fail mount
+case $order in
+  write)
+    for i in 1 2 3 4 5 6 7 8; do
+      dd if=/dev/urandom of=/disk/file$i bs=64k count=$((i * 8)) 2>/dev/null || fail write
+      [ $i = 4 ] && sync
+    done
+    rm /disk/file2; mkdir /disk/folder; mv /disk/file3 /disk/folder/
+    (cd /disk && find . -type f ! -name sums | sort | xargs sha1sum > sums) || fail sums
+    sync ;;
+  check) (cd /disk && sha1sum -c sums >/dev/null) || fail check ;;
+  *) fail order ;;
+esac
+umount /disk || fail umount
+echo "WHARF-GUEST: PASS $order"
+poweroff -f
+`;
+
+function buildInitramfs(folder: string): string {
+  const release = basename(kernel ?? '').replace('vmlinuz-', '');
+  const tree = join(folder, 'initramfs');
+  for (const name of ['bin', 'modules', 'proc', 'sys', 'dev'])
+    mkdirSync(join(tree, name), { recursive: true });
+  cpSync(busybox, join(tree, 'bin/busybox'));
+  modules.forEach((module, index) => {
+    const from = `/lib/modules/${release}/kernel/drivers/${module}.ko`;
+    cpSync(from, join(tree, 'modules', `${index}-${basename(module)}.ko`));
+  });
+  writeFileSync(join(tree, 'init'), initScript, { mode: 0o755 });
+  const archive = join(folder, 'initramfs.cpio');
+  execFileSync('sh', ['-c', `find . | cpio -o -H newc --quiet > '${archive}'`], { cwd: tree });
+  return archive;
+}
+
+export interface Boot {
+  readonly passed: boolean;
+  readonly console: string;
+}
+
+/** Boots the guest with `disk` and gives what it said. `folder` is for what the boot needs. */
+export async function bootGuest(
+  folder: string,
+  disk: string,
+  order: 'write' | 'check',
+): Promise<Boot> {
+  const initramfs = buildInitramfs(folder);
+  const argv = [
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'Nehalem', '-machine', 'q35', '-m', '256'],
+    ...['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
+    ...['-kernel', kernel ?? '', '-initrd', initramfs],
+    ...['-append', `console=ttyS0 panic=-1 quiet wharf.order=${order}`],
+    '-drive',
+    `file=${disk},format=raw,cache=none,if=virtio,discard=unmap`,
+  ];
+  const qemu = spawn('qemu-system-x86_64', argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let text = '';
+  for (const stream of [qemu.stdout, qemu.stderr])
+    stream.on('data', (bytes: Buffer) => {
+      text += bytes.toString();
+    });
+  const timer = setTimeout(() => qemu.kill('SIGKILL'), bootTimeoutMs);
+  await new Promise((resolve) => qemu.on('close', resolve));
+  clearTimeout(timer);
+  return { passed: text.includes(`WHARF-GUEST: PASS ${order}`), console: text };
+}
