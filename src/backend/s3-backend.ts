@@ -1,6 +1,6 @@
 /** An object store that speaks S3. Retries are the decorator's, which shows them. */
 
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import {
   CreateBucketCommand,
   DeleteBucketCommand,
@@ -63,7 +63,7 @@ function translate(error: unknown, what: string, signal: AbortSignal | undefined
 }
 
 export class S3Backend implements Backend {
-  readonly conditionalPut: ConditionalPut = 'ignored';
+  #conditionalPut: ConditionalPut = 'ignored';
   readonly #client: S3Client;
 
   private constructor(client: S3Client) {
@@ -87,6 +87,30 @@ export class S3Backend implements Backend {
       },
     });
     return new S3Backend(client);
+  }
+
+  get conditionalPut(): ConditionalPut {
+    return this.#conditionalPut;
+  }
+
+  /** Learns in `bucket`, which it makes, how the server treats a put if absent. */
+  async probe(bucket: string): Promise<void> {
+    const key = `probe-${randomUUID()}`;
+    await this.createBucket(bucket);
+    const store = this.bucket(bucket);
+    const body = new Uint8Array(1);
+    try {
+      await store.put(key, body);
+      await store.put(key, body, { if: 'absent' });
+      this.#conditionalPut = 'ignored';
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      if (error.code === 'exists') this.#conditionalPut = 'honoured';
+      else if (error.code === 'unsupported') this.#conditionalPut = 'refused';
+      else throw error;
+    } finally {
+      await store.deleteMany([key]);
+    }
   }
 
   createBucket(name: string, { signal }: CallOptions = {}): Promise<void> {

@@ -10,10 +10,13 @@ import type { Tenure } from './tenure.ts';
 export interface ObjectDriver {
   readonly kind: 'volume' | 'file';
 
-  /** Prepares an empty object. Idempotent: creating again what was never written is no error. */
+  /** Makes it empty, whatever an attempt that came to nothing left of it. */
   create(tenure: Tenure): Promise<void>;
 
-  /** Opens it for I/O; this is always recovery, there is no separate clean path. */
+  /**
+   * Opens it for I/O, created where that never happened; this is always recovery, there is no
+   * separate clean path.
+   */
   open(tenure: Tenure): Promise<DataObject>;
 
   /** Removes all its data, local and on the backend. Idempotent; the object is not open. */

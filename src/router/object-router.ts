@@ -51,15 +51,7 @@ export class ObjectRouter implements Objects {
   }
 
   async create(id: ObjectId, kind: ObjectKind): Promise<void> {
-    await this.#inTurn(id, async () => {
-      const { records, host } = this.#deps;
-      await records.create(id, kind, host);
-      const record = await records.get(id);
-      // Created and then opened before: it may hold data by now.
-      if (record.epoch > 0) return;
-      const tenure = makeTenure(id, await records.claim(id, host));
-      await this.#driver(record.kind).create(tenure);
-    });
+    await this.#inTurn(id, () => this.#deps.records.create(id, kind, this.#deps.host));
   }
 
   open(id: ObjectId): Promise<ObjectHandle> {

@@ -83,6 +83,7 @@ export class VolumeDriver implements ObjectDriver {
     const { backend, sources, bucketOf } = this.#deps;
     const { objectId: id } = tenure;
     if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open already');
+    if ((await this.#deps.heads.loadHead(id)) === undefined) await this.create(tenure);
     const stop = new AbortController();
     const signal = AbortSignal.any([tenure.signal, stop.signal]);
     const store = backend.bucket(bucketOf(id));
