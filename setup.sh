@@ -51,8 +51,16 @@ if [ "$purpose" = test ]; then
   want qemu-system-x86_64 qemu-system-x86
   want mkfs.ext4 e2fsprogs
   want cpio cpio
-  [ -x /bin/busybox ] && file_static=$(head -c 4 /bin/busybox | wc -c) || file_static=0
-  [ "$file_static" -gt 0 ] || missing="$missing busybox-static"
+  want ceph-mon ceph-mon
+  want ceph-osd ceph-osd
+  want radosgw radosgw
+  want ceph ceph-common
+  want swift-proxy-server swift-proxy
+  want swift-account-server swift-account
+  want swift-container-server swift-container
+  want swift-object-server swift-object
+  want memcached memcached
+  want /bin/busybox busybox-static
   ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 || missing="$missing linux-image-cloud-amd64"
 fi
 

@@ -35,14 +35,14 @@ export class Servers implements AsyncDisposable {
     return child;
   }
 
-  /** Tries until it works, for a minute at most. */
+  /** Tries until it works, for some minutes at most: the first start on a machine is slow. */
   async until(what: string, attempt: () => Promise<unknown>): Promise<void> {
     for (let tries = 0; ; tries += 1) {
       try {
         await attempt();
         return;
       } catch (error) {
-        if (tries === 240) throw new Error(`${what}: ${String(error)}\n${this.#output}`);
+        if (tries === 960) throw new Error(`${what}: ${String(error)}\n${this.#output}`);
         await sleep(250);
       }
     }
