@@ -14,8 +14,9 @@
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type ErrorCode, StorageError } from '../core/errors.ts';
+import { StorageError } from '../core/errors.ts';
 import type { Backend, BlobInfo, BlobPage, BlobStore, CallOptions } from '../ports/blob-store.ts';
+import { attempt, isErrno } from './directory-errors.ts';
 
 /** No bucket and no part of a key starts with a dot. */
 const incomingFolder = '.incoming';
@@ -25,44 +26,6 @@ const durableFoldersMax = 4096;
 const keptListingEntriesMin = 1000;
 /** The coarsest time stamps of file systems in use. A folder changed within it may change unseen. */
 const timeStampNs = 2_000_000_000n;
-
-const codes: Readonly<Partial<Record<string, ErrorCode>>> = {
-  ENOENT: 'not_found',
-  ENOTDIR: 'not_found',
-  EEXIST: 'exists',
-  ENOSPC: 'no_space',
-  EDQUOT: 'no_space',
-  EROFS: 'read_only',
-  EACCES: 'invalid',
-  EPERM: 'invalid',
-  EISDIR: 'invalid',
-  EINVAL: 'invalid',
-  ENAMETOOLONG: 'invalid',
-};
-
-function isErrno(error: unknown, ...names: readonly string[]): boolean {
-  return names.includes((error as NodeJS.ErrnoException).code ?? '');
-}
-
-/** What the file system says is told in the words of the port; trouble unknown may pass. */
-async function attempt<T>(
-  what: string,
-  signal: AbortSignal | undefined,
-  action: () => Promise<T>,
-): Promise<T> {
-  signal?.throwIfAborted();
-  try {
-    return await action();
-  } catch (error) {
-    if (signal?.aborted === true) throw signal.reason;
-    if (error instanceof StorageError) throw error;
-    const { code = '', path } = error as NodeJS.ErrnoException;
-    throw new StorageError(codes[code] ?? 'unavailable', `${what}: ${code || String(error)}`, {
-      cause: error,
-      ...(path !== undefined && { detail: { path } }),
-    });
-  }
-}
 
 async function syncFolder(folder: string): Promise<void> {
   await using handle = await fs.open(folder, 'r');
