@@ -17,6 +17,8 @@ import { openAdminServer } from './frontend/admin/server.ts';
 import { daemonEndpoints } from './daemon/endpoints.ts';
 import type { Mount } from './frontend/fuse/mount.ts';
 import { mountFuse } from './frontend/fuse/mount.ts';
+import { mountFuseNative } from './frontend/fuse/fuse-native-mount.ts';
+import type { NativeResult } from './platform/native.ts';
 import { loadNative } from './platform/native.ts';
 import type { Log } from './ports/log.ts';
 import type { Stack } from './daemon/stack.ts';
@@ -61,18 +63,11 @@ async function run(settings: Settings, log: Log): Promise<void> {
   let mount: Mount | undefined;
   onFatal(log, () => mount);
   const { native } = loaded;
-  if (!native) throw new Error(`the addon is not built (${loaded.reason}); run setup.sh`);
   const stack = await openStack(settings, native, log, startedMs);
   try {
-    const deps = { native, fileSystem: stack.fileSystem, clock: stack.clock, log };
-    mount = await mountFuse(deps, {
-      mountPoint: settings.mount,
-      source: `wharf:${settings.vpool}`,
-      requestsMax: settings.fuse.requestsMax,
-      pollMicroseconds: Math.round(settings.fuse.poll * 1000),
-      timeoutMs: settings.fuse.timeout,
-    });
-    const endpoints = daemonEndpoints(settings, stack, startedMs);
+    mount = await mountWith(loaded, settings, stack, log);
+    const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
+    const endpoints = daemonEndpoints(settings, stack, { startedMs, transport });
     const admin = await openAdminServer(settings.admin.port, endpoints);
     const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };
     log.info(ready, 'ready');
@@ -86,6 +81,27 @@ async function run(settings: Settings, log: Log): Promise<void> {
     await drain(stack, log);
     mount?.detachNow();
   }
+}
+
+/** By the addon where it is there, by fuse-native otherwise, which is logged with the reason. */
+function mountWith(
+  loaded: NativeResult,
+  settings: Settings,
+  { fileSystem, clock }: Stack,
+  log: Log,
+): Promise<Mount> {
+  if (!loaded.native) {
+    log.warn({ reason: loaded.reason }, 'no addon: mounting with fuse-native, which is slower');
+    return mountFuseNative({ fileSystem, log }, settings.mount);
+  }
+  const deps = { native: loaded.native, fileSystem, clock, log };
+  return mountFuse(deps, {
+    mountPoint: settings.mount,
+    source: `wharf:${settings.vpool}`,
+    requestsMax: settings.fuse.requestsMax,
+    pollMicroseconds: Math.round(settings.fuse.poll * 1000),
+    timeoutMs: settings.fuse.timeout,
+  });
 }
 
 async function drain(stack: Stack, log: Log): Promise<void> {

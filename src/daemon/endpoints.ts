@@ -18,7 +18,11 @@ export interface VdiskReport {
   readonly waiting?: string | undefined;
 }
 
-export function daemonEndpoints(settings: Settings, stack: Stack, startedMs: number): Endpoints {
+export function daemonEndpoints(
+  settings: Settings,
+  stack: Stack,
+  { startedMs, transport }: { readonly startedMs: number; readonly transport: string },
+): Endpoints {
   const { fileSystem, volumes, cache, monitor, router } = stack;
   const report = async (path: string, attributes: Attributes): Promise<VdiskReport> => {
     const id = await fileSystem.objectOf(attributes.ino);
@@ -67,7 +71,7 @@ export function daemonEndpoints(settings: Settings, stack: Stack, startedMs: num
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
-      transport: '/dev/fuse',
+      transport,
       residentBytes: process.memoryUsage().rss,
     }),
     'GET /v1/hosts': async () => ({

@@ -56,8 +56,9 @@ export type NativeResult =
   | { readonly native: Native }
   | { readonly native?: undefined; readonly reason: string };
 
-/** The addon, or the reason why there is none. */
+/** The addon, or the reason why there is none. WHARF_ADDON=off does without it. */
 export function loadNative(): NativeResult {
+  if (process.env['WHARF_ADDON'] === 'off') return { reason: 'switched off by WHARF_ADDON' };
   try {
     const load = createRequire(import.meta.url);
     return { native: load('../../native/build/wharf.node') as Native };

@@ -72,12 +72,14 @@ describe('the source', () => {
   });
 
   test('says of each dependency what it is for', () => {
-    const { dependencies, devDependencies } = JSON.parse(
+    const { dependencies, devDependencies, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
-    ) as { dependencies: object; devDependencies: object };
+    ) as Record<string, object>;
     const page = readFileSync(join(root, 'docs/dependencies.md'), 'utf8');
     const named = [...page.matchAll(/^\| `([^`]+)` \|/gm)].map(([, name = '']) => name).sort();
-    const used = [...Object.keys(dependencies), ...Object.keys(devDependencies)].sort();
+    const used = [dependencies, devDependencies, optionalDependencies]
+      .flatMap((list = {}) => Object.keys(list))
+      .sort();
     assert.deepEqual(named, used);
   });
 });

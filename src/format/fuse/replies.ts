@@ -27,6 +27,11 @@ const nsPerSecond = 1_000_000_000n;
 const preferredBytes = 4096;
 const sectorBytes = 512;
 
+/** st_mode. */
+export function modeOf({ type, mode }: Attributes): number {
+  return typeBits[type] | mode;
+}
+
 export function typeOfMode(mode: number): FileType | undefined {
   const bits = mode & 0o170000;
   if (bits === 0) return 'file';
@@ -58,7 +63,7 @@ function encodeAttributes(view: DataView, at: number, attributes: Attributes): v
   setTime(view, at + 24, at + 48, attributes.accessedNs);
   setTime(view, at + 32, at + 52, attributes.modifiedNs);
   setTime(view, at + 40, at + 56, attributes.changedNs);
-  view.setUint32(at + 60, typeBits[attributes.type] | attributes.mode, true);
+  view.setUint32(at + 60, modeOf(attributes), true);
   view.setUint32(at + 64, attributes.linkCount, true);
   view.setUint32(at + 68, attributes.uid, true);
   view.setUint32(at + 72, attributes.gid, true);
