@@ -58,8 +58,10 @@ struct Task {
   int64_t result = 0;
 };
 
-void completeTask(napi_env env, napi_status, void *data) {
+void completeTask(napi_env env, napi_status status, void *data) {
   auto *task = static_cast<Task *>(data);
+  // Work that never ran has read nothing and made nothing durable.
+  if (status != napi_ok) task->result = -ECANCELED;
   napi_resolve_deferred(env, task->deferred, number(env, task->result));
   if (task->buffer != nullptr) napi_delete_reference(env, task->buffer);
   napi_delete_async_work(env, task->work);
@@ -101,41 +103,51 @@ napi_value dataSync(napi_env env, napi_callback_info info) {
   });
 }
 
-// (fd, parts, offset) -> bytes of all parts, or -errno; short writes are gone on with.
+// Writes all of `parts`, going on after short writes; 0 or -errno. The parts are used up.
+int64_t writeFully(int fd, iovec *parts, size_t count, int64_t offset) {
+  size_t first = 0;
+  for (;;) {
+    while (first < count && parts[first].iov_len == 0) first += 1;
+    if (first == count) return 0;
+    ssize_t written = pwritev(fd, parts + first, static_cast<int>(count - first), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return -errno;
+    if (written == 0) return -EIO;
+    offset += written;
+    for (; written > 0; first += parts[first].iov_len == 0 ? 1 : 0) {
+      iovec &part = parts[first];
+      const size_t left = static_cast<size_t>(written);
+      const size_t step = part.iov_len < left ? part.iov_len : left;
+      part.iov_base = static_cast<uint8_t *>(part.iov_base) + step;
+      part.iov_len -= step;
+      written -= static_cast<ssize_t>(step);
+    }
+  }
+}
+
+// (fd, parts, offset) -> bytes of all parts, or -errno
 napi_value writeParts(napi_env env, napi_callback_info info) {
   Arguments<3> arguments(env, info);
   const int fd = static_cast<int>(integerOf(env, arguments[0]));
-  int64_t offset = integerOf(env, arguments[2]);
+  const int64_t offset = integerOf(env, arguments[2]);
   uint32_t count = 0;
   napi_get_array_length(env, arguments[1], &count);
-  constexpr uint32_t partsMax = 16;
-  if (count > partsMax) return number(env, -EINVAL);
-  iovec parts[partsMax];
+  constexpr uint32_t batchMax = 64;
+  iovec batch[batchMax];
   int64_t total = 0;
-  for (uint32_t index = 0; index < count; index += 1) {
-    napi_value part;
-    napi_get_element(env, arguments[1], index, &part);
-    const Bytes bytes = bytesOf(env, part);
-    parts[index] = {bytes.data, bytes.length};
-    total += static_cast<int64_t>(bytes.length);
-  }
-  iovec *next = parts;
-  for (int64_t left = total; left > 0;) {
-    ssize_t written = pwritev(fd, next, static_cast<int>(parts + count - next), offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return number(env, -errno);
-    if (written == 0) return number(env, -EIO);
-    left -= written;
-    offset += written;
-    for (; written > 0;) {
-      const size_t step = next->iov_len < static_cast<size_t>(written)
-                              ? next->iov_len
-                              : static_cast<size_t>(written);
-      next->iov_base = static_cast<uint8_t *>(next->iov_base) + step;
-      next->iov_len -= step;
-      written -= static_cast<ssize_t>(step);
-      if (next->iov_len == 0) next += 1;
+  for (uint32_t first = 0; first < count; first += batchMax) {
+    const uint32_t inBatch = count - first < batchMax ? count - first : batchMax;
+    int64_t bytesInBatch = 0;
+    for (uint32_t index = 0; index < inBatch; index += 1) {
+      napi_value part;
+      napi_get_element(env, arguments[1], first + index, &part);
+      const Bytes bytes = bytesOf(env, part);
+      batch[index] = {bytes.data, bytes.length};
+      bytesInBatch += static_cast<int64_t>(bytes.length);
     }
+    const int64_t status = writeFully(fd, batch, inBatch, offset + total);
+    if (status < 0) return number(env, status);
+    total += bytesInBatch;
   }
   return number(env, total);
 }

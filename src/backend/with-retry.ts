@@ -1,57 +1,22 @@
 /**
- * Waits for a backend in trouble: every call is repeated with growing, jittered pauses until it
- * works, until its own signal aborts, or until the error is one that can't get better. An outage
- * is told once when it begins and once when it ends, and stands in the status meanwhile.
+ * Waits for a backend in trouble: a call is repeated with growing, jittered pauses until it works,
+ * until its own signal aborts, until the error is one that can't get better, or until the attempts
+ * that the settings allow are used up. What waits is seen in the monitor.
  */
 
-import { describeError, isStorageError } from '../core/errors.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
 import type { Backend, BlobStore, CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
 import type { Random } from '../ports/random.ts';
+import type { RetryMonitor } from './retry-monitor.ts';
+
+export { RetryMonitor } from './retry-monitor.ts';
 
 export interface RetrySettings {
   readonly firstPauseMs: number;
   readonly pauseMsMax: number;
-}
-
-/** What `wharf status` shows of the backend. */
-export interface Outage {
-  readonly sinceMs: number;
-  readonly attempts: number;
-  readonly error: string;
-}
-
-export class RetryMonitor {
-  readonly #clock: Clock;
-  readonly #log: Log;
-  #outage: { sinceMs: number; attempts: number; error: string } | undefined;
-
-  constructor(clock: Clock, log: Log) {
-    this.#clock = clock;
-    this.#log = log;
-  }
-
-  get outage(): Outage | undefined {
-    return this.#outage;
-  }
-
-  noteFailure(error: unknown): void {
-    const text = describeError(error);
-    if (this.#outage === undefined) {
-      this.#outage = { sinceMs: this.#clock.monotonicMs(), attempts: 0, error: text };
-      this.#log.warn({ error: text }, 'backend does not answer; waiting for it');
-    }
-    this.#outage.attempts += 1;
-    this.#outage.error = text;
-  }
-
-  noteSuccess(): void {
-    if (this.#outage === undefined) return;
-    const lastedMs = Math.round(this.#clock.monotonicMs() - this.#outage.sinceMs);
-    this.#log.info({ lastedMs, attempts: this.#outage.attempts }, 'backend answers again');
-    this.#outage = undefined;
-  }
+  /** Unbounded where it is absent. */
+  readonly attemptsMax?: number;
 }
 
 export interface RetryDeps {
@@ -60,47 +25,79 @@ export interface RetryDeps {
   readonly monitor: RetryMonitor;
 }
 
+/** The longest pause that a server may ask for. */
+const askedPauseMsMax = 60_000;
+
+type Retry = <T>(call: () => Promise<T>, options?: CallOptions) => Promise<T>;
+
 /** `no_space` is waited for as well: somebody makes room, and nothing is lost meanwhile. */
 function isWorthWaiting(error: unknown): boolean {
   return isStorageError(error) && (error.retry === 'same' || error.code === 'no_space');
 }
 
-export function withRetry(inner: Backend, deps: RetryDeps, settings: RetrySettings): Backend {
-  const retry = async <T>(call: () => Promise<T>, options: CallOptions = {}): Promise<T> => {
+/** Half of the doubled pause is chance; never less than what the server asked for. */
+export function pauseMsAfter(
+  failures: number,
+  error: unknown,
+  fraction: number,
+  settings: RetrySettings,
+): number {
+  const { firstPauseMs, pauseMsMax } = settings;
+  const doubledMs = Math.min(firstPauseMs * 2 ** Math.min(failures - 1, 30), pauseMsMax);
+  const asked = isStorageError(error) ? error.detail?.['retryAfterMs'] : undefined;
+  const askedMs = typeof asked === 'number' && asked > 0 ? Math.min(asked, askedPauseMsMax) : 0;
+  return Math.max(doubledMs, askedMs) * (0.5 + fraction / 2) + askedMs / 2;
+}
+
+/** Repeats one call. Decorators and composition use it; `options` carries the call's signal. */
+export function retrying(deps: RetryDeps, settings: RetrySettings): Retry {
+  const { attemptsMax = Number.POSITIVE_INFINITY } = settings;
+  return async (call, options = {}) => {
     const { signal } = options;
-    for (
-      let pauseMs = settings.firstPauseMs;
-      ;
-      pauseMs = Math.min(pauseMs * 2, settings.pauseMsMax)
-    ) {
-      try {
-        const result = await call();
-        deps.monitor.noteSuccess();
-        return result;
-      } catch (error) {
-        if (!isWorthWaiting(error)) throw error;
-        deps.monitor.noteFailure(error);
+    let failures = 0;
+    let end: 'answered' | 'gave_up' = 'gave_up';
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        try {
+          const result = await call();
+          end = 'answered';
+          return result;
+        } catch (error) {
+          if (!isWorthWaiting(error) || failures + 1 >= attemptsMax) throw error;
+          failures += 1;
+          deps.monitor.noteFailure(error, failures);
+          const pauseMs = pauseMsAfter(failures, error, deps.random.fraction(), settings);
+          await deps.clock.sleep(pauseMs, { ...(signal && { signal }) });
+        }
       }
-      await deps.clock.sleep(pauseMs * (0.5 + deps.random.fraction()), {
-        ...(signal && { signal }),
-      });
+    } catch (error) {
+      // An error that can't get better is an answer too.
+      if (!isWorthWaiting(error) && signal?.aborted !== true) end = 'answered';
+      throw error;
+    } finally {
+      if (failures > 0) deps.monitor.noteEnd(end);
     }
   };
+}
+
+export function withRetry(inner: Backend, deps: RetryDeps, settings: RetrySettings): Backend {
+  const retry = retrying(deps, settings);
   return {
-    conditionalPut: inner.conditionalPut,
+    get conditionalPut() {
+      return inner.conditionalPut;
+    },
     createBucket: (name, options) => retry(() => inner.createBucket(name, options), options),
     deleteBucket: (name, options) => retry(() => inner.deleteBucket(name, options), options),
     listBuckets: (options) => retry(() => inner.listBuckets(options), options),
     bucket: (name) => retryingBucket(inner.bucket(name), retry),
+    // Whoever asks for the space wants to know it now, or that it is not known.
     space: (options) => inner.space(options),
     close: () => inner.close(),
   };
 }
 
-function retryingBucket(
-  inner: BlobStore,
-  retry: <T>(call: () => Promise<T>, options?: CallOptions) => Promise<T>,
-): BlobStore {
+function retryingBucket(inner: BlobStore, retry: Retry): BlobStore {
   return {
     put(key, body, options) {
       let attempts = 0;
@@ -109,9 +106,9 @@ function retryingBucket(
         try {
           await inner.put(key, body, options);
         } catch (error) {
+          if (attempts === 1 || !isStorageError(error, 'exists')) throw error;
           // An earlier attempt of this very put may have been stored, its answer lost.
-          const isMaybeOwn = attempts > 1 && isStorageError(error, 'exists');
-          if (!isMaybeOwn || !isSame(await inner.get(key, options), body)) throw error;
+          if (!(await isStored(inner, key, body, options))) throw error;
         }
       }, options);
     },
@@ -121,6 +118,18 @@ function retryingBucket(
   };
 }
 
-function isSame(left: Uint8Array, right: Uint8Array): boolean {
-  return left.length === right.length && Buffer.compare(left, right) === 0;
+async function isStored(
+  inner: BlobStore,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions | undefined,
+): Promise<boolean> {
+  const { signal } = options ?? {};
+  try {
+    const stored = await inner.get(key, { ...(signal && { signal }) });
+    return stored.length === body.length && Buffer.compare(stored, body) === 0;
+  } catch (error) {
+    if (!isStorageError(error, 'not_found')) throw error;
+    throw new StorageError('unavailable', 'the blob that was in the way is gone', { cause: error });
+  }
 }

@@ -14,7 +14,7 @@ export interface Native {
   /** The same on the thread pool. */
   readLater(fd: number, into: Uint8Array, offset: number): Promise<number>;
   dataSync(fd: number): Promise<number>;
-  /** At most 16 parts. */
+  /** All parts, one behind another; bytes written. */
   writeParts(fd: number, parts: readonly Uint8Array[], offset: number): number;
   allocate(fd: number, offset: number, length: number, punch: boolean): number;
   lockExclusive(fd: number): number;

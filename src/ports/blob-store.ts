@@ -5,6 +5,7 @@
  * - A name is written once; nobody relies on what a second put of other content does.
  * - What `put` has resolved is durable and is seen by every later get and list.
  * - Bodies are whole buffers of known length; they may be used until the promise settles.
+ * - A call whose signal has fired rejects with the signal's reason.
  * - Errors: `not_found`, `exists` (put if absent), `unavailable` (retry), `no_space` (the store is
  *   full, or over quota), `read_only` (this account can't write), `invalid` (it never will work:
  *   wrong credentials, bad name).
@@ -27,7 +28,10 @@ export interface BlobPage {
   readonly next?: string;
 }
 
-/** One bucket. Keys are 1 to 512 characters of `A-Za-z0-9._/-` without empty, `.` or `..` parts; no key is a folder (`a`) of another (`a/b`). */
+/**
+ * One bucket. Keys are 1 to 512 characters of `A-Za-z0-9._/-`; their parts have 1 to 255 of them
+ * and don't start with a dot; no key is a folder (`a`) of another (`a/b`).
+ */
 export interface BlobStore {
   /** `if: 'absent'` rejects with `exists` where the store honours it; see `ConditionalPut`. */
   put(
