@@ -1,139 +1,225 @@
 /**
- * The settings of a daemon: YAML, checked once, here. A mistake is told in one line that names the
- * key, what was found and what is allowed.
+ * The settings of a daemon, checked once, here, and plain data from here on. A mistake is told in
+ * one line that names the key, what was found and what is allowed.
  */
 
+import { resolve, sep } from 'node:path';
 import { z } from 'zod';
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { KiB, MiB } from '../core/units.ts';
-import { parseSize, parseTime } from './units.ts';
+import { GiB, KiB, MiB } from '../core/units.ts';
+import { nearest } from './nearest.ts';
+import { parseSize, parseTime, writeSize, writeTime } from './units.ts';
+
+const dayMs = 24 * 3_600_000;
+
+/** A quantity with a unit, as `parse` reads it, for which `isAllowed` holds. */
+function quantity(
+  fallback: string,
+  allowed: string,
+  parse: (text: string) => number | undefined,
+  isAllowed: (value: number) => boolean,
+) {
+  return z
+    .union([z.string(), z.number()], allowed)
+    .default(fallback)
+    .transform((given, context) => {
+      const value = parse(String(given));
+      if (value !== undefined && isAllowed(value)) return value;
+      context.addIssue({ code: 'custom', message: allowed, input: given });
+      return z.NEVER;
+    });
+}
 
 function size(fallback: string, { min = 0, max = Number.MAX_SAFE_INTEGER, multiple = 1 } = {}) {
-  return z
-    .union([z.string(), z.number()])
-    .default(fallback)
-    .transform((value, context) => {
-      const bytes = parseSize(String(value));
-      if (bytes !== undefined && bytes >= min && bytes <= max && bytes % multiple === 0)
-        return bytes;
-      const unit = multiple > 1 ? `, a multiple of ${multiple}` : '';
-      context.addIssue({
-        code: 'custom',
-        message: `a size from ${min} to ${max} bytes${unit}, as 4MiB`,
-        input: value,
-      });
-      return z.NEVER;
-    });
+  const bounds =
+    max === Number.MAX_SAFE_INTEGER
+      ? `of ${writeSize(min)} or more`
+      : `from ${writeSize(min)} to ${writeSize(max)}`;
+  const unit = multiple > 1 ? `, a multiple of ${writeSize(multiple)}` : '';
+  return quantity(
+    fallback,
+    `a size ${bounds}${unit}, as 4096, 64KiB or 4MiB`,
+    parseSize,
+    (bytes) => bytes >= min && bytes <= max && bytes % multiple === 0,
+  );
 }
 
-function time(fallback: string) {
-  return z
-    .union([z.string(), z.number()])
-    .default(fallback)
-    .transform((value, context) => {
-      const ms = parseTime(String(value));
-      if (ms !== undefined) return ms;
-      context.addIssue({ code: 'custom', message: 'a time as 250ms or 5s', input: value });
-      return z.NEVER;
-    });
+function time(fallback: string, { minMs = 0, maxMs = dayMs } = {}) {
+  const allowed = `a time from ${writeTime(minMs)} to ${writeTime(maxMs)}, as 250ms or 5s`;
+  return quantity(fallback, allowed, parseTime, (ms) => ms >= minMs && ms <= maxMs);
 }
 
-const count = (fallback: number, min: number, max: number) =>
-  z.number().int().min(min).max(max).default(fallback);
+function count(fallback: number, min: number, max: number) {
+  const allowed = `a whole number from ${min} to ${max}`;
+  return z.number(allowed).int(allowed).min(min, allowed).max(max, allowed).default(fallback);
+}
 
-const name = z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, 'letters, digits and dashes, at most 20');
-const absolutePath = z.string().startsWith('/', 'an absolute path');
+function text(pattern: RegExp, allowed: string) {
+  return z.string(allowed).regex(pattern, allowed);
+}
 
-const schema = z.strictObject({
+const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
+  z.enum(values, values.join(' or '));
+
+const name = text(
+  /^[a-z][a-z0-9-]{0,19}$/,
+  'a name of lower-case letters, digits and dashes, at most 20, the first one a letter',
+);
+const path = text(/^\/[^\0]*$/, 'an absolute path').transform((given) => resolve(given));
+const url = text(/^https?:\/\/[^/\s]+(\/\S*)?$/, 'a URL that starts with http:// or https://');
+const group = <T extends z.core.$ZodLooseShape>(shape: T) =>
+  z.strictObject(shape, 'a group of settings');
+
+const ofEveryBackend = {
+  layout: oneOf(['buckets', 'prefix']).default('buckets'),
+  requestsMax: count(64, 1, 4096),
+};
+const region = text(/^[a-z0-9-]{1,64}$/, 'the name of a region, as us-east-1').default('us-east-1');
+const glob = text(/^[^/\0]{1,255}$/, 'a pattern of file names, as *.raw');
+
+const schema = group({
   host: name,
   vpool: name,
-  mount: absolutePath,
-  data: absolutePath,
-  registry: z.strictObject({ sqlite: absolutePath }),
-  backend: z.discriminatedUnion('kind', [
-    z.strictObject({
-      kind: z.literal('dir'),
-      path: absolutePath,
-      layout: z.enum(['buckets', 'prefix']).default('buckets'),
-      requestsMax: count(64, 1, 4096),
+  mount: path,
+  data: path,
+  registry: group({ sqlite: path }),
+  backend: z.discriminatedUnion(
+    'kind',
+    [
+      group({ kind: z.literal('dir'), path, ...ofEveryBackend }),
+      group({ kind: z.literal('s3'), endpoint: url, region, ...ofEveryBackend }),
+    ],
+    'a group of settings with kind dir or s3',
+  ),
+  admin: group({ port: count(0, 0, 65_535) }).prefault({}),
+  files: group({
+    volumeNames: z
+      .array(glob, 'a list of patterns of file names')
+      .max(100, 'at most 100 patterns of file names')
+      .default(['*.raw', '*.img', '*-flat.vmdk', '*.qcow2']),
+    writeBackDelay: time('1s'),
+    dirtyMax: size('64MiB', { min: 4 * MiB }),
+    cacheMax: size('64MiB', { min: 1 * MiB }),
+  }).prefault({}),
+  volumes: group({
+    journalFile: size('64MiB', { min: 4 * MiB, max: 1 * GiB, multiple: 4 * KiB }),
+    journalMax: size('1GiB', { min: 16 * MiB }),
+    segment: size('4MiB', {
+      min: limits.segmentBytesMin,
+      max: limits.segmentBytesMax,
+      multiple: limits.blockBytes,
     }),
-    z.strictObject({
-      kind: z.literal('s3'),
-      endpoint: z.url(),
-      region: z.string().default('us-east-1'),
-      layout: z.enum(['buckets', 'prefix']).default('buckets'),
-      requestsMax: count(64, 1, 4096),
-    }),
-  ]),
-  admin: z.strictObject({ port: count(0, 0, 65_535) }).prefault({}),
-  files: z
-    .strictObject({
-      volumeNames: z.array(z.string()).default(['*.raw', '*.img', '*-flat.vmdk', '*.qcow2']),
-      writeBackDelay: time('1s'),
-      dirtyMax: size('64MiB', { min: 4 * MiB }),
-      cacheMax: size('64MiB', { min: 1 * MiB }),
-    })
-    .prefault({}),
-  volumes: z
-    .strictObject({
-      journalFile: size('64MiB', { min: 4 * MiB, max: 1024 * MiB, multiple: 4 * KiB }),
-      journalMax: size('1GiB', { min: 16 * MiB }),
-      segment: size('4MiB', {
-        min: limits.segmentBytesMin,
-        max: limits.segmentBytesMax,
-        multiple: limits.blockBytes,
-      }),
-      cut: size('32MiB', { min: 64 * KiB }),
-      destageDelay: time('5s'),
-      uploadMax: size('64MiB', { min: 8 * MiB }),
-      deltaBlocks: count(262_144, 256, 16_777_216),
-      tailSegments: count(256, 1, 4096),
-      checkpointDelay: time('30s'),
-      mapMemory: size('128MiB', { min: 1 * MiB }),
-      readAhead: size('4MiB', { max: 64 * MiB }),
-    })
-    .prefault({}),
-  cache: z
-    .strictObject({
-      size: size('10GiB', { min: 1 * MiB }),
-      fetchMax: size('64MiB', { min: 1 * MiB }),
-    })
-    .prefault({}),
-  fuse: z
-    .strictObject({
-      requestsMax: count(128, 8, 1024),
-      poll: time('50us'),
-      timeout: time('1s'),
-    })
-    .prefault({}),
+    cut: size('32MiB', { min: 64 * KiB }),
+    destageDelay: time('5s'),
+    uploadMax: size('64MiB', { min: 8 * MiB }),
+    deltaBlocks: count(262_144, 256, 16_777_216),
+    tailSegments: count(256, 1, 4096),
+    checkpointDelay: time('30s'),
+    mapMemory: size('128MiB', { min: 1 * MiB }),
+    readAhead: size('4MiB', { max: 64 * MiB }),
+  }).prefault({}),
+  cache: group({
+    size: size('10GiB', { min: 1 * MiB }),
+    fetchMax: size('64MiB', { min: 1 * MiB }),
+  }).prefault({}),
+  fuse: group({
+    requestsMax: count(128, 8, 1024),
+    poll: time('50us', { maxMs: 10 }),
+    timeout: time('1s', { maxMs: 3_600_000 }),
+  }).prefault({}),
 });
 
-export type Settings = z.output<typeof schema>;
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+export type Settings = DeepReadonly<z.output<typeof schema>>;
 /** Settings as they are written, before defaults. */
-export type SettingsInput = z.input<typeof schema>;
+export type SettingsInput = DeepReadonly<z.input<typeof schema>>;
 
 /** Throws `invalid` with one line for people. */
 export function parseSettings(input: unknown): Settings {
-  const result = schema.safeParse(input, { reportInput: true });
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw new StorageError('invalid', issue ? describeIssue(issue) : 'not valid');
+  const result = schema.safeParse(input ?? {}, { reportInput: true });
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    throw new StorageError('invalid', issue ? describeIssue(issue) : 'not valid');
+  }
+  checkTogether(result.data);
+  return result.data;
+}
+
+/** What is right alone and wrong together. */
+function checkTogether({ mount, data, registry, backend, volumes }: Settings): void {
+  const places = [
+    ['data', data],
+    ['registry.sqlite', registry.sqlite],
+    ...(backend.kind === 'dir' ? [['backend.path', backend.path] as const] : []),
+  ] as const;
+  // A daemon that kept its own data on its own mount would wait for itself.
+  for (const [key, place] of places)
+    if (`${place}${sep}`.startsWith(`${mount}${sep}`))
+      throw wrong(key, place, `a place outside of mount, which is ${mount}`);
+  if (volumes.journalMax < 2 * volumes.journalFile)
+    throw wrong(
+      'volumes.journalMax',
+      writeSize(volumes.journalMax),
+      `twice volumes.journalFile or more, ${writeSize(2 * volumes.journalFile)}`,
+    );
+}
+
+function wrong(key: string, found: unknown, allowed: string): StorageError {
+  return new StorageError(
+    'invalid',
+    `${key}: found ${describeFound(found)}; allowed is ${allowed}`,
+  );
+}
+
+const foundCharactersMax = 60;
+
+function describeFound(found: unknown): string {
+  if (found === undefined) return 'nothing';
+  const written = JSON.stringify(found);
+  return written.length > foundCharactersMax
+    ? `${written.slice(0, foundCharactersMax)}...`
+    : written;
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {
-  const key = issue.path.join('.');
   if (issue.code === 'unrecognized_keys')
-    return `${[...issue.path, issue.keys[0]].join('.')}: no such setting`;
-  const found = issue.input === undefined ? 'nothing' : JSON.stringify(issue.input);
-  return `${key || 'settings'}: found ${found}; allowed is ${allowed(issue)}`;
+    return describeUnknown(issue.path.join('.'), issue.keys[0] ?? '');
+  const key = issue.path.join('.') || 'settings';
+  // Of a wrong kind the whole group is reported.
+  const found =
+    issue.code === 'invalid_union' && issue.path.at(-1) === 'kind'
+      ? (issue.input as { kind?: unknown }).kind
+      : issue.input;
+  return wrong(key, found, issue.message).message;
 }
 
-function allowed(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'invalid_value') return issue.values.map(String).join(' or ');
-  if (issue.code === 'too_small') return `${issue.minimum} or more`;
-  if (issue.code === 'too_big') return `${issue.maximum} or less`;
-  if (issue.code === 'invalid_type') return `a ${issue.expected}`;
-  if (issue.code === 'invalid_union') return 'kind dir or s3';
-  return issue.message;
+function describeUnknown(group: string, key: string): string {
+  const full = group === '' ? key : `${group}.${key}`;
+  const known = knownKeys();
+  if (known.includes(full)) return `${full}: no such setting with this backend.kind`;
+  const here = known.filter((other) => other.replace(/\.?[^.]*$/, '') === group);
+  const meant =
+    nearest(full, here) ?? known.find((other) => other.endsWith(`.${key}`)) ?? nearest(full, known);
+  return meant === undefined
+    ? `${full}: no such setting; there are ${here.join(', ')}`
+    : `${full}: no such setting; the nearest is ${meant}`;
+}
+
+/** Every key that some settings have, groups among them. */
+function knownKeys(): string[] {
+  const places = { host: 'h', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } };
+  const backends = [
+    { kind: 'dir', path: '/p' },
+    { kind: 's3', endpoint: 'http://e' },
+  ];
+  return [...new Set(backends.flatMap((backend) => keysOf(schema.parse({ ...places, backend }))))];
+}
+
+function keysOf(value: object, before = ''): string[] {
+  return Object.entries(value).flatMap(([key, inner]: [string, unknown]) => {
+    const isGroup = typeof inner === 'object' && inner !== null && !Array.isArray(inner);
+    return [`${before}${key}`, ...(isGroup ? keysOf(inner, `${before}${key}.`) : [])];
+  });
 }

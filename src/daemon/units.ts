@@ -33,3 +33,25 @@ export function formatTime(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${(ms / 60_000).toFixed(1)} min`;
 }
+
+/** As it stands in settings: in the largest unit that divides it. */
+export function writeSize(bytes: number): string {
+  return write(bytes, sizeUnits, 'B');
+}
+
+/** As it stands in settings: in the largest unit that divides it. */
+export function writeTime(ms: number): string {
+  return write(ms, timeUnits, 's');
+}
+
+/** `unitOfZero` is what a zero is written with. */
+function write(value: number, units: Readonly<Record<string, number>>, unitOfZero: string): string {
+  if (value === 0) return `0${unitOfZero}`;
+  // Division of fractions is not exact; a millionth of a unit is nothing anybody writes.
+  const inUnit = (factor: number) => Math.round((value / factor) * 1e6) / 1e6;
+  const fitting = Object.entries(units).filter(
+    ([, factor]) => inUnit(factor) >= 1 && Number.isInteger(inUnit(factor)),
+  );
+  const [unit, factor] = fitting.at(-1) ?? Object.entries(units)[0] ?? ['', 1];
+  return `${inUnit(factor)}${unit}`;
+}
