@@ -1,8 +1,8 @@
 /**
- * A disk in memory that can lose power. A file is its durable bytes, and the writes since its last
- * datasync; a name is durable once its folder was synced. `crash` gives the disk as it might be
- * found afterwards: each unsynced write survived, was lost, or was torn at a sector, each unsynced
- * name likewise.
+ * A disk in memory that can lose power. What a datasync covered is durable, a name is once its
+ * folder was synced. `crash` gives the disk as it might be found afterwards: each unsynced change
+ * of a file survived, was lost, or was torn at a sector; each unsynced name came or did not. A
+ * rename is one step: it happened, or it did not. Folders are durable at once.
  */
 
 import { dirname } from 'node:path';
@@ -10,60 +10,7 @@ import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import type { Disk, DiskFile, DiskLock } from '../ports/disk.ts';
 import type { Random } from '../ports/random.ts';
-
-const sectorBytes = 512;
-
-interface Unsynced {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
-
-class Content {
-  current = new Uint8Array(0);
-  durable = new Uint8Array(0);
-  unsynced: Unsynced[] = [];
-
-  resize(bytes: number): void {
-    const next = new Uint8Array(bytes);
-    next.set(this.current.subarray(0, bytes));
-    this.current = next;
-    // Sizes are kept simple: they are durable at once, their new bytes are zero.
-    const durable = new Uint8Array(bytes);
-    durable.set(this.durable.subarray(0, bytes));
-    this.durable = durable;
-  }
-
-  write(offset: number, bytes: Uint8Array): void {
-    if (this.current.length < offset + bytes.length) this.resize(offset + bytes.length);
-    this.current.set(bytes, offset);
-    this.unsynced.push({ offset, bytes: bytes.slice() });
-  }
-
-  sync(): void {
-    this.durable = this.current.slice();
-    this.unsynced = [];
-  }
-
-  crashed(random: Random): Content {
-    const found = new Content();
-    found.current = this.durable.slice();
-    for (const { offset, bytes } of this.unsynced) {
-      const fate = random.fraction();
-      if (fate < 0.4) continue;
-      if (fate < 0.8) found.put(offset, bytes);
-      else
-        for (let at = 0; at < bytes.length; at += sectorBytes)
-          if (random.fraction() < 0.5) found.put(offset + at, bytes.subarray(at, at + sectorBytes));
-    }
-    found.durable = found.current.slice();
-    return found;
-  }
-
-  put(offset: number, bytes: Uint8Array): void {
-    const fitting = bytes.subarray(0, Math.max(0, this.current.length - offset));
-    this.current.set(fitting, offset);
-  }
-}
+import { MemoryContent } from './memory-content.ts';
 
 /** Failures that a test orders; all off at first. */
 export interface MemoryDiskFaults {
@@ -73,31 +20,38 @@ export interface MemoryDiskFaults {
   failingSyncs: number;
   /** Reads are never there at once. */
   slowReads: boolean;
+  /** Asked before each call: whether the device fails it (EIO). */
+  fails: (operation: 'open' | 'read' | 'write', path: string) => boolean;
 }
+
+/** Names that changed in one step; undefined: gone. */
+type NameChange = ReadonlyMap<string, MemoryContent | undefined>;
 
 export class MemoryDisk implements Disk {
   readonly faults: MemoryDiskFaults = {
     freeBytes: Number.POSITIVE_INFINITY,
     failingSyncs: 0,
     slowReads: false,
+    fails: () => false,
   };
   /** Datasyncs done, for tests of group commit. */
   syncCount = 0;
-  readonly #files = new Map<string, Content>();
+  readonly #files = new Map<string, MemoryContent>();
   readonly #folders = new Set<string>(['/']);
-  /** Names whose folder was not synced since they came or went. */
-  readonly #unsyncedNames = new Map<string, { readonly before: Content | undefined }>();
+  readonly #durableNames = new Map<string, MemoryContent>();
+  #unsyncedNames: NameChange[] = [];
   readonly #locks = new Map<string, string>();
 
   open(path: string, mode: 'existing' | 'create' | 'exclusive' | 'read'): DiskFile {
+    this.assertWorks('open', path);
     const found = this.#files.get(path);
     if (found && mode === 'exclusive') throw new StorageError('exists', 'the file exists');
     if (!found && (mode === 'existing' || mode === 'read'))
       throw new StorageError('not_found', 'no such file');
     if (!this.#folders.has(dirname(path))) throw new StorageError('not_found', 'no such folder');
-    const content = found ?? new Content();
-    if (!found) this.#setName(path, content);
-    return new MemoryFile(this, path, content);
+    const content = found ?? new MemoryContent();
+    if (!found) this.#changeNames([[path, content]]);
+    return new MemoryFile(this, path, content, mode === 'read');
   }
 
   list(folder: string): readonly string[] {
@@ -113,12 +67,12 @@ export class MemoryDisk implements Disk {
 
   remove(path: string): void {
     if (!this.#files.has(path)) throw new StorageError('not_found', 'no such file');
-    this.#setName(path, undefined);
+    this.#changeNames([[path, undefined]]);
   }
 
   removeFolder(folder: string): void {
     for (const path of [...this.#files.keys()])
-      if (path.startsWith(`${folder}/`)) this.#setName(path, undefined);
+      if (path.startsWith(`${folder}/`)) this.#changeNames([[path, undefined]]);
     for (const path of [...this.#folders])
       if (path === folder || path.startsWith(`${folder}/`)) this.#folders.delete(path);
   }
@@ -126,17 +80,26 @@ export class MemoryDisk implements Disk {
   rename(from: string, to: string): void {
     const content = this.#files.get(from);
     if (!content) throw new StorageError('not_found', 'no such file');
-    this.#setName(to, content);
-    this.#setName(from, undefined);
+    if (!this.#folders.has(dirname(to))) throw new StorageError('not_found', 'no such folder');
+    if (from === to) return;
+    this.#changeNames([
+      [from, undefined],
+      [to, content],
+    ]);
   }
 
   syncFolder(folder: string): void {
-    for (const path of [...this.#unsyncedNames.keys()])
-      if (dirname(path) === folder) this.#unsyncedNames.delete(path);
+    if (!this.#folders.has(folder)) throw new StorageError('not_found', 'no such folder');
+    const isOfFolder = (change: NameChange) =>
+      [...change.keys()].some((path) => dirname(path) === folder);
+    for (const change of this.#unsyncedNames)
+      if (isOfFolder(change)) applyNames(this.#durableNames, change);
+    this.#unsyncedNames = this.#unsyncedNames.filter((change) => !isOfFolder(change));
   }
 
-  space(): { totalBytes: number; freeBytes: number } {
-    const used = [...this.#files.values()].reduce((sum, file) => sum + file.current.length, 0);
+  space(folder: string): { totalBytes: number; freeBytes: number } {
+    if (!this.#folders.has(folder)) throw new StorageError('not_found', 'no such folder');
+    const used = [...this.#files.values()].reduce((sum, file) => sum + file.bytes.length, 0);
     const freeBytes = Math.min(this.faults.freeBytes, 2 ** 40);
     return { totalBytes: used + freeBytes, freeBytes };
   }
@@ -145,23 +108,29 @@ export class MemoryDisk implements Disk {
     const other = this.#locks.get(path);
     if (other !== undefined) throw new StorageError('busy', `in use by ${other}`);
     this.#locks.set(path, holder);
-    return { release: () => void this.#locks.delete(path) };
+    let isHeld = true;
+    return {
+      release: () => {
+        if (isHeld) this.#locks.delete(path);
+        isHeld = false;
+      },
+    };
   }
 
   /** The disk as it might be found after a power cut now. This one goes on as it was. */
   crash(random: Random): MemoryDisk {
     const found = new MemoryDisk();
     for (const folder of this.#folders) found.#folders.add(folder);
-    const crashed = new Map<Content, Content>();
-    const after = (content: Content) => {
-      const known = crashed.get(content) ?? content.crashed(random);
-      crashed.set(content, known);
-      return known;
-    };
-    const names = new Map<string, Content | undefined>(this.#files);
-    for (const [path, { before }] of this.#unsyncedNames)
-      if (random.fraction() < 0.5) names.set(path, before);
-    for (const [path, content] of names) if (content) found.#files.set(path, after(content));
+    const names = new Map(this.#durableNames);
+    for (const change of this.#unsyncedNames)
+      if (random.fraction() < 0.5) applyNames(names, change);
+    const crashed = new Map<MemoryContent, MemoryContent>();
+    for (const [path, content] of names) {
+      const after = crashed.get(content) ?? content.crashed(random);
+      crashed.set(content, after);
+      found.#files.set(path, after);
+      found.#durableNames.set(path, after);
+    }
     return found;
   }
 
@@ -170,52 +139,69 @@ export class MemoryDisk implements Disk {
     const found = new MemoryDisk();
     for (const folder of this.#folders) found.#folders.add(folder);
     for (const [path, content] of this.#files) found.#files.set(path, content);
-    for (const [path, name] of this.#unsyncedNames) found.#unsyncedNames.set(path, name);
+    for (const [path, content] of this.#durableNames) found.#durableNames.set(path, content);
+    found.#unsyncedNames = [...this.#unsyncedNames];
     return found;
   }
 
-  /** Damages one byte, as a failing device does. */
-  flip(path: string, offset: number): void {
+  /** Damages bytes, as a failing device does. */
+  flip(path: string, offset: number, length = 1): void {
     const content = this.#files.get(path);
     if (!content) throw new StorageError('not_found', 'no such file');
-    content.current[offset] = (content.current[offset] as number) ^ 0x40;
-    content.durable[offset] = content.current[offset] as number;
+    content.damage(offset, length);
   }
 
-  #setName(path: string, content: Content | undefined): void {
-    if (!this.#unsyncedNames.has(path))
-      this.#unsyncedNames.set(path, { before: this.#files.get(path) });
-    if (content) this.#files.set(path, content);
-    else this.#files.delete(path);
+  assertWorks(operation: 'open' | 'read' | 'write', path: string): void {
+    if (this.faults.fails(operation, path))
+      throw new StorageError('failed', `${operation} failed: EIO`, { detail: { path } });
   }
+
+  #changeNames(changes: readonly (readonly [string, MemoryContent | undefined])[]): void {
+    const change = new Map(changes);
+    applyNames(this.#files, change);
+    this.#unsyncedNames.push(change);
+  }
+}
+
+function applyNames(names: Map<string, MemoryContent>, change: NameChange): void {
+  for (const [path, content] of change)
+    if (content) names.set(path, content);
+    else names.delete(path);
 }
 
 class MemoryFile implements DiskFile {
   readonly path: string;
   readonly #disk: MemoryDisk;
-  readonly #content: Content;
+  readonly #content: MemoryContent;
+  readonly #isReadOnly: boolean;
+  readonly #reads = new Set<Promise<number>>();
   #isClosed = false;
 
-  constructor(disk: MemoryDisk, path: string, content: Content) {
+  constructor(disk: MemoryDisk, path: string, content: MemoryContent, isReadOnly: boolean) {
     this.#disk = disk;
     this.path = path;
     this.#content = content;
+    this.#isReadOnly = isReadOnly;
   }
 
   read(offset: number, into: Uint8Array): Eventually<number> {
     this.#assertOpen();
     const copy = () => {
-      const bytes = this.#content.current.subarray(offset, offset + into.length);
+      this.#disk.assertWorks('read', this.path);
+      const bytes = this.#content.bytes.subarray(offset, offset + into.length);
       into.set(bytes);
       return bytes.length;
     };
     if (!this.#disk.faults.slowReads) return copy();
-    return new Promise((resolve) => setImmediate(() => resolve(copy())));
+    const read = new Promise<void>((resolve) => setImmediate(resolve)).then(copy);
+    this.#reads.add(read);
+    void read.finally(() => this.#reads.delete(read)).catch(() => {});
+    return read;
   }
 
   write(offset: number, parts: readonly Uint8Array[]): void {
-    this.#assertOpen();
-    const bytes = Buffer.concat(parts);
+    this.#assertWritable();
+    const bytes = new Uint8Array(Buffer.concat(parts));
     this.#take(offset + bytes.length);
     this.#content.write(offset, bytes);
   }
@@ -223,49 +209,58 @@ class MemoryFile implements DiskFile {
   async datasync(): Promise<void> {
     this.#assertOpen();
     const { faults } = this.#disk;
+    const mark = this.#content.mark();
     await new Promise((resolve) => setImmediate(resolve));
     if (faults.failingSyncs > 0) {
       faults.failingSyncs -= 1;
+      this.#content.doom(mark);
       throw new StorageError('failed', 'fdatasync failed: EIO');
     }
     this.#disk.syncCount += 1;
-    this.#content.sync();
+    this.#content.settle(mark);
   }
 
   allocate(offset: number, length: number): void {
-    this.#assertOpen();
+    this.#assertWritable();
     this.#take(offset + length);
     if (this.size() < offset + length) this.#content.resize(offset + length);
   }
 
   punch(offset: number, length: number): void {
-    this.#assertOpen();
-    const bytes = Math.max(0, Math.min(length, this.size() - offset));
-    this.#content.write(offset, new Uint8Array(bytes));
+    this.#assertWritable();
+    const bytes = Math.min(length, this.size() - offset);
+    if (bytes > 0) this.#content.write(offset, new Uint8Array(bytes));
   }
 
   truncate(bytes: number): void {
-    this.#assertOpen();
+    this.#assertWritable();
     this.#take(bytes);
     this.#content.resize(bytes);
   }
 
   size(): number {
-    return this.#content.current.length;
+    this.#assertOpen();
+    return this.#content.bytes.length;
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#isClosed = true;
-    return Promise.resolve();
+    await Promise.allSettled([...this.#reads]);
   }
 
   #take(end: number): void {
-    const more = Math.max(0, end - this.size());
+    const more = Math.max(0, end - this.#content.bytes.length);
     if (more > this.#disk.faults.freeBytes) throw new StorageError('no_space', 'the disk is full');
     this.#disk.faults.freeBytes -= more;
   }
 
   #assertOpen(): void {
     if (this.#isClosed) throw new StorageError('closed', 'the file is closed');
+  }
+
+  #assertWritable(): void {
+    this.#assertOpen();
+    if (this.#isReadOnly) throw new StorageError('failed', 'the file was opened to be read');
+    this.#disk.assertWorks('write', this.path);
   }
 }

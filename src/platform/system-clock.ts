@@ -8,7 +8,9 @@ import type { Native } from './native.ts';
 export function systemClock(native: Native | undefined): Clock {
   return {
     monotonicMs: () => native?.bootTimeMs() ?? performance.now(),
-    wallNs: () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n,
+    // The clock of the day itself: what is derived from the monotonic one lags after a suspend and
+    // misses every correction.
+    wallNs: () => BigInt(Date.now()) * 1_000_000n,
     async sleep(ms, options = {}) {
       try {
         await sleep(ms, undefined, { ...(options.signal && { signal: options.signal }) });
