@@ -157,9 +157,13 @@ export class ObjectRouter implements Objects {
       await volume.abandon();
       throw error;
     }
-    await file.close();
-    await this.#deps.files.delete(tenure.objectId);
-    log.info({ object: tenure.objectId, sizeBytes: volume.size() }, 'file has become a volume');
+    // It is a volume now, whatever becomes of the file's pieces: they go with the object at last.
+    await file.abandon();
+    const facts = { object: tenure.objectId, sizeBytes: volume.size() };
+    log.info(facts, 'file has become a volume');
+    this.#deps.files.delete(tenure.objectId).catch((error: unknown) => {
+      log.warn({ ...facts, error: String(error) }, 'pieces of the file are left');
+    });
     return volume;
   }
 
