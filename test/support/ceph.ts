@@ -47,7 +47,20 @@ function configuration(folder: string, fsid: string, mon: number, rgw: number): 
   ].join('\n');
 }
 
+const startsMax = 3;
+
+/** A cluster that does not come up is set up anew: an OSD now and then does not find its monitor. */
 export async function startCeph(): Promise<S3Server> {
+  for (let starts = 1; ; starts += 1) {
+    try {
+      return await startCluster();
+    } catch (error) {
+      if (starts === startsMax) throw error;
+    }
+  }
+}
+
+async function startCluster(): Promise<S3Server> {
   const folder = mkdtempSync(join(tmpdir(), 'wharf-ceph-'));
   const servers = new Servers();
   const dispose = async () => {

@@ -35,14 +35,16 @@ export class Servers implements AsyncDisposable {
     return child;
   }
 
-  /** Tries until it works, for some minutes at most: the first start on a machine is slow. */
+  /** Tries until it works, for a minute and a half at most: the first start is slow. */
   async until(what: string, attempt: () => Promise<unknown>): Promise<void> {
-    for (let tries = 0; ; tries += 1) {
+    const deadline = performance.now() + 90_000;
+    for (;;) {
       try {
         await attempt();
         return;
       } catch (error) {
-        if (tries === 960) throw new Error(`${what}: ${String(error)}\n${this.#output}`);
+        if (performance.now() > deadline)
+          throw new Error(`${what}: ${String(error)}\n${this.#output}`);
         await sleep(250);
       }
     }
