@@ -95,6 +95,7 @@ export async function openStack(
       cacheBytesMax: settings.files.cacheMax,
     },
   );
+  closing.defer(() => files.close());
   const host = hostId(settings.host);
   const router = new ObjectRouter({ host, records, volumes, files, log }, { idleObjectsMax });
   closing.defer(() => router.close());

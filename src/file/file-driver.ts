@@ -1,8 +1,7 @@
 /** The File Driver: small files of a vPool, all in one shared bucket. */
 
-import { Permits } from '../core/permits.ts';
-import type { ObjectId } from '../core/units.ts';
 import { limits } from '../core/limits.ts';
+import type { ObjectId } from '../core/units.ts';
 import type { Backend, BlobStore } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -10,9 +9,13 @@ import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Heads } from '../registry/object-records.ts';
-import { decodeManifest, emptyManifest, encodeManifest } from './manifest.ts';
+import { Janitor } from './janitor.ts';
+import { decodeManifest, emptyManifest, encodeManifest, piecePrefix } from './manifest.ts';
 import { PieceCache } from './piece-cache.ts';
 import { SmallFile } from './small-file.ts';
+import { WriteBackBudget } from './write-back-budget.ts';
+
+const closeWaitMs = 2000;
 
 export interface FileSettings {
   /** A changed file is committed after this time, ms, if nobody asked earlier. */
@@ -38,14 +41,21 @@ export class FileDriver implements ObjectDriver {
   readonly #settings: FileSettings;
   readonly #store: BlobStore;
   readonly #cache: PieceCache;
-  readonly #dirtyBytes: Permits;
+  readonly #budget: WriteBackBudget;
+  readonly #janitor: Janitor;
 
   constructor(deps: FileDriverDeps, settings: FileSettings) {
     this.#deps = deps;
     this.#settings = settings;
     this.#store = deps.backend.bucket(deps.bucket);
     this.#cache = new PieceCache(this.#store, deps.checksum, deps.log, settings.cacheBytesMax);
-    this.#dirtyBytes = new Permits(settings.dirtyBytesMax);
+    this.#budget = new WriteBackBudget(settings.dirtyBytesMax);
+    this.#janitor = new Janitor(this.#store, deps.log);
+  }
+
+  /** Bytes of changed pieces in memory now, over all files. */
+  get dirtyBytes(): number {
+    return this.#budget.heldBytes;
   }
 
   create(tenure: Tenure): Promise<void> {
@@ -55,15 +65,16 @@ export class FileDriver implements ObjectDriver {
 
   async open(tenure: Tenure): Promise<SmallFile> {
     const { heads, checksum, clock, log } = this.#deps;
-    const head = await heads.loadHead(tenure.objectId);
+    const { objectId, epoch } = tenure;
+    const head = await heads.loadHead(objectId);
     const manifest = head ? decodeManifest(head) : emptyManifest;
+    this.#janitor.inspect(objectId, epoch, manifest);
     return new SmallFile(
       {
-        ...{ checksum, clock, cache: this.#cache, store: this.#store },
-        log: log.child({ object: tenure.objectId, epoch: tenure.epoch }),
-        dirtyBytes: this.#dirtyBytes,
-        commitManifest: (next) =>
-          heads.commitHead(tenure.objectId, tenure.epoch, encodeManifest(next)),
+        ...{ checksum, clock, store: this.#store },
+        ...{ cache: this.#cache, budget: this.#budget, janitor: this.#janitor },
+        log: log.child({ object: objectId, epoch }),
+        commitManifest: (next) => heads.commitHead(objectId, epoch, encodeManifest(next)),
         writeBackDelayMs: this.#settings.writeBackDelayMs,
       },
       tenure,
@@ -73,11 +84,29 @@ export class FileDriver implements ObjectDriver {
 
   /** Also what a crash left of commits that came to nothing. */
   async delete(id: ObjectId): Promise<void> {
+    this.#janitor.leave(id);
     for (;;) {
-      const prefix = `file/${id}/`;
-      const { blobs } = await this.#store.list({ prefix, limit: limits.listEntriesMax });
+      const limit = limits.listEntriesMax;
+      const { blobs } = await this.#store.list({ prefix: piecePrefix(id), limit });
       if (blobs.length === 0) return;
       await this.#store.deleteMany(blobs.map(({ key }) => key));
     }
+  }
+
+  /** Resolves when nothing is left to be taken away from the backend. */
+  drained(): Promise<void> {
+    return this.#janitor.drained();
+  }
+
+  /**
+   * The files are closed. A backend that is away holds nobody up: what is still to be taken away
+   * from it then is found again when the files are opened.
+   */
+  async close(): Promise<void> {
+    const done = new AbortController();
+    const waited = this.#deps.clock.sleep(closeWaitMs, { signal: done.signal }).catch(() => {});
+    await Promise.race([this.#janitor.drained(), waited]);
+    done.abort();
+    await this.#janitor.close();
   }
 }

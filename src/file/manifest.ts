@@ -5,10 +5,12 @@
 
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import type { ObjectId } from '../core/units.ts';
 import { encodeRecord, RecordReader } from '../registry/record.ts';
 
 export interface Piece {
   readonly key: string;
+  /** 1 to 1 MiB; what is missing to a whole piece, or to the end of the file, reads as zeroes. */
   readonly bytes: number;
   /** CRC-32C of the piece. */
   readonly checksum: number;
@@ -24,6 +26,20 @@ export interface Manifest {
 
 export const emptyManifest: Manifest = { version: 0, sizeBytes: 0, pieces: [] };
 
+/** All pieces of an object, of whatever version. */
+export const piecePrefix = (id: ObjectId) => `file/${id}/`;
+
+/** Each attempt of a commit has a version of its own, so no name is ever written twice. */
+export function pieceKey(id: ObjectId, epoch: number, version: number, index: number): string {
+  return `${piecePrefix(id)}${epoch}-${version}-${index}`;
+}
+
+/** The tenure in which a piece was written; undefined for a name that is none of a piece. */
+export function epochOfKey(key: string): number | undefined {
+  const [, epoch] = /\/(\d+)-\d+-\d+$/.exec(key) ?? [];
+  return epoch === undefined ? undefined : Number(epoch);
+}
+
 export function encodeManifest(manifest: Manifest): Uint8Array {
   return encodeRecord(manifest);
 }
@@ -32,17 +48,23 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 export function decodeManifest(bytes: Uint8Array): Manifest {
   const fields = new RecordReader('manifest of a file', bytes);
   const pieces = fields.list('pieces').map((piece) => (piece === null ? null : decodePiece(piece)));
-  return { version: fields.count('version'), sizeBytes: fields.count('sizeBytes'), pieces };
+  const sizeBytes = fields.count('sizeBytes');
+  if (sizeBytes > limits.promoteBytes || pieces.length > Math.ceil(sizeBytes / limits.pieceBytes))
+    throw new StorageError('corrupt', 'manifest of a file: size and pieces do not fit');
+  return { version: fields.count('version'), sizeBytes, pieces };
+}
+
+function isCount(value: unknown, max: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max;
 }
 
 function decodePiece(found: unknown): Piece {
-  const { key, bytes, checksum } = found as Partial<Piece>;
+  const { key, bytes, checksum } = Object(found) as Partial<Piece>;
   const isValid =
     typeof key === 'string' &&
-    typeof bytes === 'number' &&
+    isCount(bytes, limits.pieceBytes) &&
     bytes > 0 &&
-    bytes <= limits.pieceBytes &&
-    typeof checksum === 'number';
+    isCount(checksum, 0xffff_ffff);
   if (!isValid) throw new StorageError('corrupt', 'manifest of a file: a piece is not valid');
   return { key, bytes, checksum };
 }

@@ -1,331 +1,269 @@
 /**
- * A small file in use: pieces of 1 MiB, changed in memory and committed as a whole. A commit puts
- * the changed pieces under new names, then replaces the manifest (which compares the epoch), then
- * deletes what the old one named. A crash before the manifest leaves the old version, after it the
- * new one; what lies about is found at the next open.
+ * A small file in use: pieces of 1 MiB, changed in memory and committed as a whole (committer.ts).
+ * Changes are applied one after another, each in one synchronous step once the bytes that it
+ * leaves as they are and the memory that it needs are there; where both are, it is done at once.
+ *
+ *   open       requests pass
+ *   closing    flushing for the last time; requests are refused; back to open when that fails, as
+ *              nothing that was written may be lost for it
+ *   closed     let go
  */
 
 import { StorageError } from '../core/errors.ts';
+import type { Eventually } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
-import type { Permits } from '../core/permits.ts';
-import { TaskGroup } from '../core/task-group.ts';
 import type { ObjectId } from '../core/units.ts';
-import type { BlobStore } from '../ports/blob-store.ts';
-import type { Checksum } from '../ports/checksum.ts';
-import type { Clock } from '../ports/clock.ts';
 import type { DataObject } from '../ports/data-object.ts';
-import type { Log } from '../ports/log.ts';
 import type { Tenure } from '../ports/tenure.ts';
+import type { CommitterDeps } from './committer.ts';
+import { Committer } from './committer.ts';
 import type { Manifest, Piece } from './manifest.ts';
-import type { PieceCache } from './piece-cache.ts';
+import type { Part } from './piece-table.ts';
+import { partsOf, PieceTable } from './piece-table.ts';
 
 const { pieceBytes } = limits;
 
-export interface SmallFileDeps {
-  readonly store: BlobStore;
-  readonly cache: PieceCache;
-  readonly checksum: Checksum;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Bytes of changed pieces, over all files. */
-  readonly dirtyBytes: Permits;
-  readonly commitManifest: (manifest: Manifest) => Promise<void>;
-  readonly writeBackDelayMs: number;
+/** A change of some parts, as the queue of changes sees it. */
+interface Edit {
+  /** Pieces of which it leaves a part as it is, and which lie on the backend. */
+  readonly bases: () => readonly Piece[];
+  /** Bytes of the budget that it takes now. */
+  readonly cost: () => number;
+  readonly apply: (bases: (piece: Piece) => Uint8Array) => void;
 }
 
 export class SmallFile implements DataObject {
   readonly id: ObjectId;
-  readonly #deps: SmallFileDeps;
+  readonly #deps: CommitterDeps;
   readonly #tenure: Tenure;
-  #manifest: Manifest;
-  #size: number;
-  #lastVersion: number;
-  /** Changed since the last commit began; null: became a hole. */
-  readonly #dirty = new Map<number, Uint8Array | null>();
-  /** What the commit under way takes with it. */
-  #committing: ReadonlyMap<number, Uint8Array | null> = new Map<number, Uint8Array | null>();
-  #isChanged = false;
-  #commit: Promise<void> | undefined;
-  #nextCommit: Promise<void> | undefined;
-  #isTimed = false;
-  #isClosed = false;
-  #closing: Promise<void> | undefined;
+  readonly #pieces: PieceTable;
+  readonly #committer: Committer;
   readonly #stop = new AbortController();
-  readonly #tasks: TaskGroup;
-  /** Changes are applied one after another: some of them have to fetch what they change. */
-  #lastChange: Promise<void> = Promise.resolve();
+  readonly #signal: AbortSignal;
+  #state: 'open' | 'closing' | 'closed' = 'open';
+  #closing: Promise<void> | undefined;
+  /** Changes that wait for those before them, for bytes or for memory. */
+  #changesWaiting = 0;
+  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #fetches = new Set<Promise<unknown>>();
 
-  constructor(deps: SmallFileDeps, tenure: Tenure, manifest: Manifest) {
+  constructor(deps: CommitterDeps, tenure: Tenure, manifest: Manifest) {
     this.id = tenure.objectId;
     this.#deps = deps;
     this.#tenure = tenure;
-    this.#manifest = manifest;
-    this.#size = manifest.sizeBytes;
-    this.#lastVersion = manifest.version;
-    this.#tasks = new TaskGroup((error) => {
-      if (!this.#isClosed)
-        deps.log.warn({ error: String(error) }, 'file could not be written back');
-    });
+    this.#pieces = new PieceTable(manifest, deps.budget);
+    this.#committer = new Committer(deps, tenure, this.#pieces, () =>
+      Promise.allSettled(this.#fetches),
+    );
+    this.#signal = AbortSignal.any([this.#stop.signal, tenure.signal]);
   }
 
   size(): number {
-    return this.#size;
+    return this.#pieces.sizeBytes;
   }
 
   allocatedBytes(): number {
-    const count = Math.ceil(this.#size / pieceBytes);
-    let bytes = 0;
-    for (let index = 0; index < count; index += 1)
-      if (this.#isData(index)) bytes += Math.min(pieceBytes, this.#size - index * pieceBytes);
-    return bytes;
+    return this.#pieces.allocatedBytes();
   }
 
-  async read(offset: number, into: Uint8Array): Promise<number> {
+  read(offset: number, into: Uint8Array): Eventually<number> {
     this.#assertOpen();
-    const bytes = Math.min(into.length, Math.max(0, this.#size - offset));
-    for (let done = 0; done < bytes; ) {
-      const { index, from, length } = partAt(offset + done, bytes - done);
-      const piece = await this.#piece(index);
-      const part = piece?.subarray(from, from + length) ?? new Uint8Array(0);
-      into.set(part, done);
-      into.fill(0, done + part.length, done + length);
-      done += length;
-    }
-    this.#assertOpen();
-    return bytes;
+    const bytes = Math.min(into.length, Math.max(0, this.size() - offset));
+    return this.#readFrom(offset, into.subarray(0, bytes), 0);
   }
 
-  write(offset: number, data: Uint8Array): Promise<void> {
+  write(offset: number, data: Uint8Array): Eventually<void> {
     this.#assertOpen();
-    if (offset + data.length > limits.promoteBytes)
-      throw new StorageError('too_large', 'a small file has at most 64 MiB');
-    return this.#change(async () => {
-      for (let done = 0; done < data.length; ) {
-        const { index, from, length } = partAt(offset + done, data.length - done);
-        const piece = await this.#changeable(index);
-        piece.set(data.subarray(done, done + length), from);
-        done += length;
-      }
-      this.#size = Math.max(this.#size, offset + data.length);
+    if (offset + data.length > limits.promoteBytes) throw tooLarge();
+    const parts = partsOf(offset, data.length);
+    return this.#change({
+      bases: () => this.#pieces.basesOfWrite(parts),
+      cost: () => this.#pieces.costOfWrite(parts),
+      apply: (bases) => this.#pieces.write(parts, data, bases),
     });
   }
 
-  trim(offset: number, length: number): Promise<void> {
+  trim(offset: number, length: number): Eventually<void> {
     this.#assertOpen();
-    return this.#change(async () => {
-      const end = Math.min(offset + length, this.#size);
-      await this.#zero(offset, end);
+    const parts = () => partsOf(offset, Math.min(length, this.size() - offset));
+    return this.#change({
+      ...this.#zeroing(parts),
+      apply: (bases) => this.#pieces.zero(parts(), bases),
     });
   }
 
-  resize(bytes: number): Promise<void> {
+  resize(bytes: number): Eventually<void> {
     this.#assertOpen();
-    if (bytes > limits.promoteBytes)
-      throw new StorageError('too_large', 'a small file has at most 64 MiB');
-    return this.#change(async () => {
-      if (bytes < this.#size) await this.#zero(bytes, this.#size);
-      this.#size = bytes;
+    if (bytes > limits.promoteBytes) throw tooLarge();
+    const cut = () => partsOf(bytes, this.size() - bytes);
+    return this.#change({
+      ...this.#zeroing(cut),
+      apply: (bases) => {
+        this.#pieces.zero(cut(), bases);
+        this.#pieces.setSize(bytes);
+      },
     });
   }
 
   seek(offset: number, what: 'data' | 'hole'): number | undefined {
     this.#assertOpen();
-    for (let at = offset; at < this.#size; at = (Math.floor(at / pieceBytes) + 1) * pieceBytes)
-      if (this.#isData(Math.floor(at / pieceBytes)) === (what === 'data')) return at;
-    return what === 'hole' && offset < this.#size ? this.#size : undefined;
+    const size = this.size();
+    for (let at = offset; at < size; at = (Math.floor(at / pieceBytes) + 1) * pieceBytes)
+      if ((this.#pieces.source(Math.floor(at / pieceBytes)) === null) === (what === 'hole'))
+        return at;
+    return what === 'hole' && offset < size ? size : undefined;
   }
 
   /** Durable on the backend and in the registry; one commit for all who ask while another runs. */
   async flush(): Promise<void> {
     this.#assertOpen();
-    await this.#lastChange;
-    if (this.#commit === undefined) {
-      if (!this.#isChanged) return;
-      return this.#startCommit();
-    }
-    this.#nextCommit ??= this.#commit
-      .catch(() => {})
-      .then(() => {
-        this.#nextCommit = undefined;
-        return this.#isChanged ? this.#startCommit() : undefined;
-      });
-    return this.#nextCommit;
+    await this.#committer.commit();
   }
 
   sync(): Promise<void> {
     return this.flush();
   }
 
+  /** Rejects where the last flush fails; the file is open then as it was. */
   close(): Promise<void> {
-    this.#closing ??= this.#flushAndLetGo();
+    this.#closing ??= this.#close().catch((error: unknown) => {
+      this.#closing = undefined;
+      throw error;
+    });
     return this.#closing;
   }
 
-  abandon(): Promise<void> {
-    this.#closing ??= this.#letGo();
+  async abandon(): Promise<void> {
+    if (this.#state === 'closed') return this.#closing;
+    this.#closing = this.#letGo();
     return this.#closing;
   }
 
-  async #flushAndLetGo(): Promise<void> {
+  async #close(): Promise<void> {
+    this.#state = 'closing';
     try {
-      await this.flush();
-    } finally {
-      await this.#letGo();
+      await this.#lastChange;
+      await this.#committer.commit();
+    } catch (error) {
+      // Unless it was abandoned meanwhile.
+      if (this.#state === 'closing') this.#state = 'open';
+      throw error;
     }
+    if (this.#state === 'closing') await this.#letGo();
   }
 
   async #letGo(): Promise<void> {
-    this.#isClosed = true;
-    this.#stop.abort(new StorageError('closed', 'the file is closed'));
-    await this.#tasks.drained();
-    for (const piece of this.#dirty.values()) this.#giveBack(piece);
-    this.#dirty.clear();
+    this.#state = 'closed';
+    this.#stop.abort(closed());
+    await this.#lastChange;
+    await this.#committer.stop();
+    await Promise.allSettled(this.#fetches);
   }
 
-  #change(edit: () => Promise<void>): Promise<void> {
-    const change = this.#lastChange.then(async () => {
-      this.#tenure.assertLive();
-      await edit();
-      this.#isChanged = true;
-      this.#commitLater();
-    });
+  /** Reads from `done` on: at once while the pieces are in memory. */
+  #readFrom(offset: number, into: Uint8Array, done: number): Eventually<number> {
+    for (let at = done; at < into.length; ) {
+      const [part] = partsOf(offset + at, into.length - at) as [Part];
+      const source = this.#pieces.source(part.index);
+      const memory =
+        source instanceof Uint8Array ? source : source && this.#deps.cache.peek(source);
+      // Undefined: it lies on the backend.
+      if (memory === undefined) return this.#readLater(source as Piece, part, offset, into, at);
+      fill(into.subarray(at, at + part.length), memory, part.from);
+      at += part.length;
+    }
+    return into.length;
+  }
+
+  async #readLater(
+    piece: Piece,
+    part: Part,
+    offset: number,
+    into: Uint8Array,
+    at: number,
+  ): Promise<number> {
+    const memory = await this.#fetch(piece);
+    this.#assertOpen();
+    fill(into.subarray(at, at + part.length), memory, part.from);
+    return this.#readFrom(offset, into, at + part.length);
+  }
+
+  #fetch(piece: Piece): Promise<Uint8Array> {
+    const fetch = this.#deps.cache
+      .read(piece, this.#signal)
+      .finally(() => this.#fetches.delete(fetch));
+    this.#fetches.add(fetch);
+    return fetch;
+  }
+
+  #zeroing(parts: () => readonly Part[]): Pick<Edit, 'bases' | 'cost'> {
+    return {
+      bases: () => this.#pieces.basesOfZero(parts()),
+      cost: () => this.#pieces.costOfZero(parts()),
+    };
+  }
+
+  #change(edit: Edit): Eventually<void> {
+    const { budget, cache } = this.#deps;
+    if (this.#changesWaiting === 0) {
+      const isInMemory = edit.bases().every((piece) => cache.peek(piece));
+      if (isInMemory && budget.tryAcquire(edit.cost()))
+        return this.#apply(edit, (piece) => cache.peek(piece) as Uint8Array);
+    }
+    this.#changesWaiting += 1;
+    const change = this.#lastChange
+      .then(() => this.#changeLater(edit))
+      .finally(() => {
+        this.#changesWaiting -= 1;
+      });
     this.#lastChange = change.catch(() => {});
     return change;
   }
 
-  #isData(index: number): boolean {
-    const changed = this.#dirty.get(index) ?? this.#committing.get(index);
-    if (this.#dirty.has(index)) return this.#dirty.get(index) !== null;
-    if (changed !== undefined) return changed !== null;
-    return (this.#manifest.pieces[index] ?? null) !== null;
-  }
-
-  /** The piece as it is now; undefined: a hole. It may be shorter than 1 MiB. */
-  async #piece(index: number): Promise<Uint8Array | undefined> {
-    if (this.#dirty.has(index)) return this.#dirty.get(index) ?? undefined;
-    if (this.#committing.has(index)) return this.#committing.get(index) ?? undefined;
-    const stored = this.#manifest.pieces[index];
-    return stored ? this.#deps.cache.read(stored, this.#tenure.signal) : undefined;
-  }
-
-  /** The piece's own memory, 1 MiB of it, as a part of the next commit. */
-  async #changeable(index: number): Promise<Uint8Array> {
-    const known = this.#dirty.get(index);
-    if (known) return known;
-    const { dirtyBytes } = this.#deps;
-    if (!dirtyBytes.tryAcquire(pieceBytes)) {
-      // Memory is short: what this file holds goes out first, then it waits for its share.
-      if (this.#dirty.size > 0 && this.#commit === undefined)
-        this.#tasks.run(() => this.#startCommit());
-      await dirtyBytes.acquire(pieceBytes, { signal: this.#tenure.signal });
-    }
-    const copy = new Uint8Array(pieceBytes);
-    copy.set((await this.#piece(index)) ?? new Uint8Array(0));
-    this.#dirty.set(index, copy);
-    return copy;
-  }
-
-  async #zero(offset: number, end: number): Promise<void> {
-    for (let at = offset; at < end; ) {
-      const { index, from, length } = partAt(at, end - at);
-      const isRest = from === 0 && at + length >= Math.min(this.#size, (index + 1) * pieceBytes);
-      if (isRest) {
-        this.#giveBack(this.#dirty.get(index));
-        this.#dirty.set(index, null);
-      } else if (this.#isData(index)) (await this.#changeable(index)).fill(0, from, from + length);
-      at += length;
-    }
-  }
-
-  #giveBack(piece: Uint8Array | null | undefined): void {
-    if (piece) this.#deps.dirtyBytes.release(pieceBytes);
-  }
-
-  #commitLater(): void {
-    if (this.#isTimed) return;
-    this.#isTimed = true;
-    const { clock, writeBackDelayMs } = this.#deps;
-    const signal = AbortSignal.any([this.#stop.signal, this.#tenure.signal]);
-    this.#tasks.run(async () => {
-      await clock.sleep(writeBackDelayMs, { signal }).catch(() => {});
-      this.#isTimed = false;
-      if (!signal.aborted) await this.flush();
-    });
-  }
-
-  #startCommit(): Promise<void> {
-    this.#commit = this.#runCommit().finally(() => {
-      this.#commit = undefined;
-    });
-    return this.#commit;
-  }
-
-  async #runCommit(): Promise<void> {
-    const { store, cache, commitManifest, checksum } = this.#deps;
-    const taken = new Map(this.#dirty);
-    const sizeBytes = this.#size;
-    this.#committing = taken;
-    this.#dirty.clear();
-    this.#isChanged = false;
-    // Each attempt has names of its own: none is ever written twice with different content.
-    this.#lastVersion += 1;
-    const version = this.#lastVersion;
-    const pieces: (Piece | null)[] = Array.from(
-      { length: Math.ceil(sizeBytes / pieceBytes) },
-      (_, index) => this.#manifest.pieces[index] ?? null,
-    );
+  async #changeLater(edit: Edit): Promise<void> {
+    const { budget } = this.#deps;
+    const fetched = new Map<string, Uint8Array>();
+    let held = 0;
     try {
-      await Promise.all(
-        [...taken].map(async ([index, piece]) => {
-          if (index >= pieces.length) return;
-          pieces[index] = null;
-          if (piece === null) return;
-          const body = piece.slice(0, Math.min(pieceBytes, sizeBytes - index * pieceBytes));
-          const key = `file/${this.id}/${this.#tenure.epoch}-${version}-${index}`;
-          await store.put(key, body, { signal: this.#tenure.signal });
-          pieces[index] = { key, bytes: body.length, checksum: checksum.crc32c(body) };
-          cache.remember(key, body);
-        }),
-      );
-      this.#tenure.assertLive();
-      await commitManifest({ version, sizeBytes, pieces });
-    } catch (error) {
-      this.#takeBack(taken);
-      throw error;
+      for (;;) {
+        const missing = edit.bases().filter(({ key }) => !fetched.has(key));
+        for (const piece of missing) fetched.set(piece.key, await this.#fetch(piece));
+        // A commit may have moved pieces to the backend while this waited; then it looks again.
+        if (missing.length > 0) continue;
+        const cost = edit.cost();
+        if (cost <= held) break;
+        // Nobody may wait for memory while it holds some that no commit gives back.
+        budget.release(held);
+        held = 0;
+        await budget.acquire(cost, this.#signal);
+        held = cost;
+      }
+      this.#signal.throwIfAborted();
+      const unused = held - edit.cost();
+      this.#apply(edit, ({ key }) => fetched.get(key) as Uint8Array);
+      held = unused;
+    } finally {
+      budget.release(held);
     }
-    this.#adopt({ version, sizeBytes, pieces }, taken);
   }
 
-  #adopt(manifest: Manifest, taken: ReadonlyMap<number, Uint8Array | null>): void {
-    const kept = new Set(manifest.pieces.map((piece) => piece?.key));
-    const stale = this.#manifest.pieces.flatMap((piece) =>
-      piece && !kept.has(piece.key) ? [piece.key] : [],
-    );
-    this.#manifest = manifest;
-    this.#committing = new Map();
-    for (const piece of taken.values()) this.#giveBack(piece);
-    if (stale.length === 0) return;
-    this.#tasks.run(() => this.#deps.store.deleteMany(stale, { signal: this.#tenure.signal }));
-  }
-
-  /** The commit came to nothing: what it took is changed still, unless it was changed again. */
-  #takeBack(taken: ReadonlyMap<number, Uint8Array | null>): void {
-    for (const [index, piece] of taken)
-      if (this.#dirty.has(index)) this.#giveBack(piece);
-      else this.#dirty.set(index, piece);
-    this.#committing = new Map();
-    this.#isChanged = true;
+  #apply(edit: Edit, bases: (piece: Piece) => Uint8Array): void {
+    edit.apply(bases);
+    this.#committer.noteChange();
   }
 
   #assertOpen(): void {
-    if (this.#isClosed) throw new StorageError('closed', 'the file is closed');
+    if (this.#state !== 'open') throw closed();
     this.#tenure.assertLive();
   }
 }
 
-/** The part of a range that lies in the piece in which it begins. */
-function partAt(offset: number, bytes: number): { index: number; from: number; length: number } {
-  const index = Math.floor(offset / pieceBytes);
-  const from = offset - index * pieceBytes;
-  return { index, from, length: Math.min(bytes, pieceBytes - from) };
+const closed = () => new StorageError('closed', 'the file is closed');
+const tooLarge = () => new StorageError('too_large', 'a small file has at most 64 MiB');
+
+/** Bytes of a piece from `from` on, and zeroes behind its end. */
+function fill(into: Uint8Array, piece: Uint8Array | null, from: number): void {
+  const found = piece?.subarray(from, from + into.length);
+  if (found) into.set(found);
+  into.fill(0, found?.length ?? 0);
 }
