@@ -33,17 +33,18 @@ export interface Native {
     ready: Uint32Array,
     told: (count: number) => void,
   ): { readonly device: NativeDevice; readonly arena: ArrayBuffer } | number;
-  /** The payload lies 4096 bytes into the slot. */
+  /** `error` is 0 or -errno. The payload lies 4096 bytes into the slot. */
   fuseReply(device: NativeDevice, slot: number, error: number, payloadBytes: number): number;
   fuseForget(device: NativeDevice, slot: number): void;
-  fuseNotify(device: NativeDevice, code: number, payload: Uint8Array): number;
+  /** On the thread pool: the kernel may wait there for requests that the loop has to answer. */
+  fuseNotifyLater(device: NativeDevice, code: number, payload: Uint8Array): Promise<number>;
   fuseClose(device: NativeDevice): void;
   mount(source: string, target: string, type: string, flags: number, options: string): number;
   /** umount2(2) on the thread pool. */
   unmountLater(target: string, flags: number): Promise<number>;
   /** The same at once, for a process that is about to end. */
   unmountNow(target: string, flags: number): number;
-  /** Two connected sockets; the second one is inherited by children. */
+  /** Two connected sockets; children inherit neither by themselves. */
   socketPair(): readonly [number, number] | number;
   /** A descriptor that was sent over a socket (SCM_RIGHTS), or -errno. */
   receiveDescriptor(socket: number): number;

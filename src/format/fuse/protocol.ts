@@ -1,7 +1,7 @@
 /**
- * Numbers of the FUSE protocol, 7.31 to 7.45 (linux/fuse.h). Those that are newer than 7.38 are
- * marked with the version that brought them. Everything is little-endian on the machines that this
- * runs on.
+ * Numbers of the FUSE protocol, 7.31 to 7.45 (linux/fuse.h of Linux 6.18). Those that are newer
+ * than 7.38 are marked with the version that brought them. All fields are in the byte order of the
+ * machine, which is little-endian wherever this runs.
  */
 
 export const opcode = {
@@ -37,11 +37,14 @@ export const opcode = {
   interrupt: 36,
   destroy: 38,
   ioctl: 39,
+  poll: 40,
+  notifyReply: 41,
   batchForget: 42,
   fallocate: 43,
   readdirplus: 44,
   rename2: 45,
   lseek: 46,
+  copyFileRange: 47,
 } as const;
 
 export const protocolMajor = 7;
@@ -72,12 +75,15 @@ export const initFlag2 = {
   hasResend: 1 << (39 - 32),
 } as const;
 
-export const openFlag = {
+/** `open_flags` of the reply to OPEN and CREATE. */
+export const openReplyFlag = {
   directIo: 1 << 0,
   keepCache: 1 << 1,
-  /** 7.39: FOPEN_PARALLEL_DIRECT_WRITES. */
   parallelDirectWrites: 1 << 6,
 } as const;
+
+/** `open_flags` of OPEN and CREATE: a truncation drops set-id bits. */
+export const openKillSetId = 1 << 0;
 
 /** `valid` of SETATTR. */
 export const setattrValid = {
@@ -93,17 +99,28 @@ export const setattrValid = {
 } as const;
 
 /** `write_flags`. */
-export const writeKillSetId = 1 << 2;
-/** enum fuse_notify_code. */
+export const writeFlag = {
+  /** From the page cache, where it was put long ago: its offset counts. */
+  cache: 1 << 0,
+  killSetId: 1 << 2,
+} as const;
+
+/** enum fuse_notify_code; RESEND is of 7.40. */
 export const notifyCode = { invalidateInode: 2, invalidateEntry: 3, resend: 7 } as const;
 
 export const inHeaderBytes = 40;
 export const attributesBytes = 88;
 export const entryBytes = 40 + attributesBytes;
-export const attributesReplyBytes = 16 + attributesBytes;
-export const openReplyBytes = 16;
-export const initReplyBytes = 64;
-export const statfsReplyBytes = 80;
 
 /** Where the fields of struct fuse_in_header are. */
 export const headerAt = { length: 0, opcode: 4, unique: 8, node: 16, uid: 24, gid: 28 } as const;
+
+/** A number of up to 53 bits as a u64. */
+export function setU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value % 0x1_0000_0000, true);
+  view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+}
+
+export function clear(view: DataView, at: number, bytes: number): void {
+  for (let index = 0; index < bytes; index += 4) view.setUint32(at + index, 0, true);
+}

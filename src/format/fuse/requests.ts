@@ -1,6 +1,8 @@
 /**
- * Reads the fields of one FUSE request. Every access is within the request's own length: a
- * truncated or hostile one throws `invalid` and is answered with EINVAL.
+ * Reads the fields of the FUSE requests that come into one place in memory. Every access is within
+ * the request's own length: a truncated or hostile one throws `invalid` and is answered with
+ * EINVAL. Each slot has its own reader, so a field may be read as long as the slot is not reused
+ * or replied into.
  */
 
 import { StorageError } from '../../core/errors.ts';
@@ -9,21 +11,25 @@ import { headerAt, inHeaderBytes } from './protocol.ts';
 export class RequestReader {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
-  #base = 0;
-  #end = 0;
+  readonly #base: number;
+  readonly #bytesMax: number;
+  #end: number;
 
-  constructor(memory: ArrayBufferLike) {
-    this.#view = new DataView(memory);
-    this.#bytes = new Uint8Array(memory);
+  /** Requests begin at `base` and have at most `bytesMax`. */
+  constructor(view: DataView, bytes: Uint8Array, base: number, bytesMax: number) {
+    this.#view = view;
+    this.#bytes = bytes;
+    this.#base = base;
+    this.#bytesMax = bytesMax;
+    this.#end = base;
   }
 
-  /** Turns to the request at `base`, which has at most `bytesMax`. */
-  at(base: number, bytesMax: number): this {
-    const length = this.#view.getUint32(base, true);
-    if (length < inHeaderBytes || length > bytesMax) refuse();
-    this.#base = base;
-    this.#end = base + length;
-    return this;
+  /** Turns to the request that has come in. */
+  begin(): void {
+    const length = this.#view.getUint32(this.#base + headerAt.length, true);
+    this.#end = this.#base;
+    if (length < inHeaderBytes || length > this.#bytesMax) refuse();
+    this.#end = this.#base + length;
   }
 
   get opcode(): number {
@@ -63,16 +69,15 @@ export class RequestReader {
   /** Bytes up to a NUL, and where the next field begins. */
   text(at: number): { readonly text: string; readonly next: number } {
     const from = this.#field(at, 1);
-    const end = this.#bytes.subarray(from, this.#end).indexOf(0);
-    if (end === -1) refuse();
-    const text = Buffer.from(this.#bytes.buffer, from, end).toString('latin1');
-    return { text, next: at + end + 1 };
+    const length = this.#bytes.subarray(from, this.#end).indexOf(0);
+    if (length === -1) refuse();
+    const bytes = Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + from, length);
+    return { text: bytes.toString('latin1'), next: at + length + 1 };
   }
 
-  /** A view of `length` bytes of the request. */
-  bytes(at: number, length: number): Uint8Array {
-    const from = this.#field(at, length);
-    return this.#bytes.subarray(from, from + length);
+  /** Where `length` bytes of the request are in memory. */
+  place(at: number, length: number): number {
+    return this.#field(at, length);
   }
 
   #field(at: number, length: number): number {

@@ -1,37 +1,39 @@
 /** Errors as the kernel knows them (asm-generic/errno-base.h, errno.h). The map is total. */
 
+import { constants } from 'node:os';
 import type { ErrorCode } from '../../core/errors.ts';
 import { isStorageError } from '../../core/errors.ts';
 
-export const errno = { eio: 5, einval: 22, enosys: 38, enotty: 25, erange: 34, eopnotsupp: 95 };
+export const { errno } = constants;
 
 const errnoOf = {
-  not_owner: 5,
-  fenced: 5,
-  unavailable: 11,
-  unknown_outcome: 5,
-  corrupt: 5,
-  failed: 5,
-  no_space: 28,
-  read_only: 30,
-  busy: 16,
-  closed: 5,
-  invalid: 22,
-  unsupported: 95,
-  too_large: 27,
-  not_permitted: 1,
-  access_denied: 13,
-  not_found: 2,
-  exists: 17,
-  not_empty: 39,
-  not_directory: 20,
-  is_directory: 21,
-  name_too_long: 36,
-  too_many_links: 31,
-  no_attribute: 61,
-  no_data: 6,
+  not_owner: errno.EIO,
+  fenced: errno.EIO,
+  unavailable: errno.EAGAIN,
+  unknown_outcome: errno.EIO,
+  corrupt: errno.EIO,
+  failed: errno.EIO,
+  no_space: errno.ENOSPC,
+  read_only: errno.EROFS,
+  busy: errno.EBUSY,
+  closed: errno.EIO,
+  invalid: errno.EINVAL,
+  unsupported: errno.EOPNOTSUPP,
+  too_large: errno.EFBIG,
+  not_permitted: errno.EPERM,
+  access_denied: errno.EACCES,
+  not_found: errno.ENOENT,
+  exists: errno.EEXIST,
+  not_empty: errno.ENOTEMPTY,
+  not_directory: errno.ENOTDIR,
+  is_directory: errno.EISDIR,
+  name_too_long: errno.ENAMETOOLONG,
+  too_many_links: errno.EMLINK,
+  no_attribute: errno.ENODATA,
+  no_data: errno.ENXIO,
 } as const satisfies Record<ErrorCode, number>;
 
+/** What is no `StorageError` is a bug, which the caller of the file system sees as EIO. */
 export function toErrno(error: unknown): number {
-  return isStorageError(error) ? errnoOf[error.code] : errno.eio;
+  return isStorageError(error) ? errnoOf[error.code] : errno.EIO;
 }

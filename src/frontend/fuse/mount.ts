@@ -3,23 +3,28 @@
  * at the same place is taken away first; what lives there is left alone and named.
  */
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { describeError, StorageError } from '../../core/errors.ts';
 import { limits } from '../../core/limits.ts';
+import type { Ino } from '../../core/units.ts';
 import { errnoName } from '../../platform/errno.ts';
 import type { Native } from '../../platform/native.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
+import type { MountHost, MountPointDeps } from './mount-point.ts';
+import { mountedAt, mountType, prepareMountPoint, probe } from './mount-point.ts';
+import type { MountRecord } from './mount-table.ts';
+import { allowsOthers, escapeOption, parseMountInfo } from './mount-table.ts';
 import type { SessionSettings } from './session.ts';
 import { FuseSession } from './session.ts';
 
 const devicePath = '/dev/fuse';
-const mountType = 'fuse.wharf';
+const fuseConfPath = '/etc/fuse.conf';
 const mountFlags = { noSuid: 2, noDevices: 4 } as const;
 const detachFlag = 2;
-const ebusy = 16;
 const unmountAttempts = 20;
 const unmountPauseMs = 100;
 
@@ -31,12 +36,21 @@ export interface MountSettings extends SessionSettings {
 
 export interface Mount {
   readonly mountPoint: string;
-  /** Resolves when the kernel has let go, by `unmount` or by somebody else. */
+  /** Resolves when the mount is no longer served, by `unmount` or by somebody else. */
   readonly ended: Promise<void>;
-  /** Unmounts, answering what the kernel still sends; detaches where the mount stays busy. */
+  /**
+   * Unmounts, answering what the kernel still sends, and resolves when all is answered. A mount
+   * that stays busy is detached after a bounded time, and its users see errors. Idempotent.
+   */
   unmount(): Promise<void>;
   /** For a process that is about to end for a bad reason: no dead mount stays behind. */
   detachNow(): void;
+  /**
+   * The kernel forgets what it has of a file, or of a name. Resolves after the requests on it that
+   * are under way, so no request may wait for this.
+   */
+  invalidateInode(ino: Ino, what: 'all' | 'attributes'): Promise<void>;
+  invalidateEntry(parent: Ino, name: string): Promise<void>;
 }
 
 export interface MountDeps {
@@ -47,133 +61,234 @@ export interface MountDeps {
 }
 
 export async function mountFuse(deps: MountDeps, settings: MountSettings): Promise<Mount> {
-  const { native, log, clock } = deps;
-  const { mountPoint } = settings;
-  await prepareMountPoint(native, log, mountPoint);
-  const isRoot = process.getuid?.() === 0;
-  const fd = isRoot ? mountAsRoot(native, settings) : await mountAsUser(native, settings);
-  const session = new FuseSession(native, deps.fileSystem, log, fd, settings);
+  const { native } = deps;
+  const host = mountHost(native);
+  const mountPoint = canonicalMountPoint(settings.mountPoint);
+  await prepareMountPoint({ ...deps, host }, mountPoint);
+  const fd = isRoot()
+    ? mountAsRoot(native, settings.source, mountPoint)
+    : await mountAsUser(deps, settings.source, mountPoint);
+  const session = new FuseSession(deps, settings, fd, 'new');
   try {
     await session.started;
   } catch (error) {
-    native.unmountNow(mountPoint, detachFlag);
+    await host.detach(mountPoint);
+    await session.close();
     throw new StorageError('failed', `mount of ${mountPoint} failed: ${describeError(error)}`);
   }
+  return mountOf({ ...deps, host }, session, mountPoint);
+}
+
+/**
+ * Serves a mount whose descriptor somebody else holds: a `new` one is greeted by the kernel, of a
+ * `resumed` one another process was killed, and what that left unanswered comes again.
+ */
+export async function serveFuse(
+  deps: MountDeps,
+  settings: MountSettings,
+  { fd, kind }: { readonly fd: number; readonly kind: 'new' | 'resumed' },
+): Promise<Mount> {
+  const session = new FuseSession(deps, settings, fd, kind);
+  if (kind === 'resumed') await session.resend();
+  await session.started;
+  const host = mountHost(deps.native);
+  return mountOf({ ...deps, host }, session, canonicalMountPoint(settings.mountPoint));
+}
+
+type ServingDeps = MountPointDeps & { readonly native: Native; readonly clock: Clock };
+
+function mountOf(deps: ServingDeps, session: FuseSession, mountPoint: string): Mount {
+  let unmounting: Promise<void> | undefined;
   return {
     mountPoint,
     ended: session.ended,
-    async unmount() {
-      for (let attempt = 1; ; attempt += 1) {
-        const status = isRoot
-          ? await native.unmountLater(mountPoint, 0)
-          : await runFusermount(['-u', mountPoint]);
-        if (status === 0 || !isMounted(mountPoint)) return session.ended;
-        if (attempt === unmountAttempts || (isRoot && status !== -ebusy)) break;
-        if (attempt === 1) log.warn({ mountPoint }, 'mount is busy; waiting for its users');
-        await clock.sleep(unmountPauseMs);
-      }
-      log.warn({ mountPoint }, 'mount stays busy and is detached; its users see errors');
-      if (isRoot) await native.unmountLater(mountPoint, detachFlag);
-      else await runFusermount(['-u', '-z', mountPoint]);
-    },
+    unmount: () => (unmounting ??= unmount(deps, session, mountPoint)),
     detachNow() {
-      native.unmountNow(mountPoint, detachFlag);
+      // What lives there after the session has ended is somebody else's.
+      if (!session.hasEnded || isDeadNow(mountPoint)) abandonMountSync(mountPoint, deps.native);
     },
+    invalidateInode: (ino, what) => session.invalidateInode(ino, what),
+    invalidateEntry: (parent, name) => session.invalidateEntry(parent, name),
   };
+}
+
+async function unmount(deps: ServingDeps, session: FuseSession, mountPoint: string): Promise<void> {
+  const { host, clock, log } = deps;
+  for (let attempt = 1; await isStillOurs(deps, session, mountPoint); attempt += 1) {
+    const error = await host.unmount(mountPoint);
+    if (error === undefined) continue;
+    if (error !== 'EBUSY' || attempt >= unmountAttempts) {
+      log.warn({ mountPoint, error }, 'mount stays busy and is detached; its users see errors');
+      await host.detach(mountPoint);
+      break;
+    }
+    if (attempt === 1) log.warn({ mountPoint }, 'mount is busy; waiting for its users');
+    await clock.sleep(unmountPauseMs);
+  }
+  await session.close();
+}
+
+/** A session that has ended may have left a dead mount; a living one there is somebody else's. */
+async function isStillOurs(
+  deps: ServingDeps,
+  session: FuseSession,
+  mountPoint: string,
+): Promise<boolean> {
+  if (mountedAt(deps.host, mountPoint)?.type !== mountType) return false;
+  return !session.hasEnded || (await probe(deps, mountPoint)) === 'dead';
 }
 
 /** Whether something is mounted right there, alive or dead. */
 export function isMounted(mountPoint: string): boolean {
-  return mountTypeAt(mountPoint) !== undefined;
+  return readMounts().some((mount) => mount.mountPoint === mountPoint);
 }
 
-function mountTypeAt(mountPoint: string): string | undefined {
-  const lines = fs.readFileSync('/proc/self/mountinfo', 'utf8').trimEnd().split('\n');
-  const types = lines.flatMap((line) => {
-    const [left = '', right = ''] = line.split(' - ');
-    const point = (left.split(' ')[4] ?? '').replace(/\\(\d{3})/g, (_, octal: string) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    );
-    return point === mountPoint ? [right.split(' ')[0] ?? ''] : [];
-  });
-  return types.at(-1);
+/** Takes a mount out of the tree, whatever its state, without waiting: for the last moment. */
+export function abandonMountSync(mountPoint: string, native?: Native): void {
+  if (native?.unmountNow(mountPoint, detachFlag) === 0) return;
+  spawnSync('fusermount3', ['-u', '-z', '--', mountPoint], { stdio: 'ignore' });
 }
 
-async function prepareMountPoint(native: Native, log: Log, mountPoint: string): Promise<void> {
-  if (!fs.existsSync(devicePath))
-    throw new StorageError('unsupported', `${devicePath} is missing: load the fuse module`);
-  const mounted = mountTypeAt(mountPoint);
-  if (mounted !== undefined) {
-    if (mounted !== mountType || !(await isDead(mountPoint)))
-      throw new StorageError('busy', `${mountPoint} is mounted already (${mounted})`);
-    log.warn({ mountPoint }, 'mount of a dead process is taken away');
-    if (native.unmountNow(mountPoint, detachFlag) !== 0)
-      await runFusermount(['-u', '-z', mountPoint]);
-  }
-  const stat = fs.statSync(mountPoint, { throwIfNoEntry: false });
-  if (stat === undefined)
-    throw new StorageError('not_found', `mount point ${mountPoint} does not exist`);
-  if (!stat.isDirectory())
-    throw new StorageError('not_directory', `mount point ${mountPoint} is not a folder`);
-  if (fs.readdirSync(mountPoint).length > 0)
-    throw new StorageError('not_empty', `mount point ${mountPoint} is not empty`);
-}
-
-/** A mount whose process is gone answers ENOTCONN. */
-async function isDead(mountPoint: string): Promise<boolean> {
+/** Without links on the way, as the kernel names it. What is mounted there may be dead. */
+export function canonicalMountPoint(path: string): string {
+  const absolute = resolve(path);
   try {
-    await fs.promises.stat(mountPoint);
+    return join(fs.realpathSync(dirname(absolute)), basename(absolute));
+  } catch {
+    return absolute;
+  }
+}
+
+function isRoot(): boolean {
+  return process.geteuid?.() === 0;
+}
+
+function readMounts(): MountRecord[] {
+  return parseMountInfo(fs.readFileSync('/proc/self/mountinfo', 'utf8'));
+}
+
+function isDeadNow(path: string): boolean {
+  try {
+    fs.statfsSync(path);
     return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOTCONN';
+    return codeOf(error) === 'ENOTCONN';
   }
 }
 
-function options(): string[] {
-  return ['allow_other', 'default_permissions', `max_read=${limits.requestBytesMax}`];
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'EIO';
 }
 
-function mountAsRoot(native: Native, settings: MountSettings): number {
-  const fd = fs.openSync(devicePath, 'r+');
-  const text = [
-    `fd=${fd},rootmode=40000,user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0}`,
-    ...options(),
-  ].join(',');
+/** The machine; without the addon, fusermount3 does what umount2(2) would. */
+export function mountHost(native: Native | undefined): MountHost {
+  const direct = isRoot() ? native : undefined;
+  return {
+    hasDevice: () => fs.existsSync(devicePath),
+    mounts: readMounts,
+    async statfs(path) {
+      try {
+        await fs.promises.statfs(path);
+        return undefined;
+      } catch (error) {
+        return codeOf(error);
+      }
+    },
+    async stat(path) {
+      try {
+        return { isFolder: (await fs.promises.stat(path)).isDirectory() };
+      } catch (error) {
+        return codeOf(error);
+      }
+    },
+    list(path) {
+      try {
+        return fs.readdirSync(path);
+      } catch (error) {
+        return codeOf(error);
+      }
+    },
+    async unmount(mountPoint) {
+      // fusermount3 does not tell its reasons apart.
+      if (!direct) return (await runFusermount(['-u', '--', mountPoint])) && 'EBUSY';
+      const status = await direct.unmountLater(mountPoint, 0);
+      return status === 0 ? undefined : errnoName(-status);
+    },
+    async detach(mountPoint) {
+      if (direct) await direct.unmountLater(mountPoint, detachFlag);
+      else await runFusermount(['-u', '-z', '--', mountPoint]);
+    },
+  };
+}
+
+const commonOptions = ['default_permissions', `max_read=${limits.requestBytesMax}`];
+
+function mountAsRoot(native: Native, source: string, mountPoint: string): number {
+  let fd: number;
+  try {
+    fd = fs.openSync(devicePath, 'r+');
+  } catch (error) {
+    throw new StorageError('not_permitted', `${devicePath} can't be opened: ${codeOf(error)}`);
+  }
+  const owner = `user_id=${process.geteuid?.() ?? 0},group_id=${process.getegid?.() ?? 0}`;
+  const text = [`fd=${fd},rootmode=40000`, owner, 'allow_other', ...commonOptions].join(',');
   const flags = mountFlags.noSuid | mountFlags.noDevices;
-  const status = native.mount(settings.source, settings.mountPoint, mountType, flags, text);
+  const status = native.mount(source, mountPoint, mountType, flags, text);
   if (status === 0) return fd;
   fs.closeSync(fd);
-  throw new StorageError(
-    'not_permitted',
-    `mount of ${settings.mountPoint} failed: ${errnoName(-status)}`,
-  );
+  const name = errnoName(-status);
+  throw new StorageError('not_permitted', `mount of ${mountPoint} is refused: ${name}`);
 }
 
 /** fusermount3 opens the device, mounts, and sends the descriptor back over a socket. */
-async function mountAsUser(native: Native, settings: MountSettings): Promise<number> {
+async function mountAsUser(
+  { native, log }: MountDeps,
+  source: string,
+  mountPoint: string,
+): Promise<number> {
   const pair = native.socketPair();
-  if (typeof pair === 'number') throw new StorageError('failed', 'no sockets for fusermount3');
+  if (typeof pair === 'number')
+    throw new StorageError('failed', `no sockets for fusermount3: ${errnoName(-pair)}`);
   const [ours, theirs] = pair;
-  const text = [...options(), `fsname=${settings.source}`, 'subtype=wharf'].join(',');
-  const status = await runFusermount(['-o', text, '--', settings.mountPoint], theirs);
-  fs.closeSync(theirs);
-  const fd = status === 0 ? native.receiveDescriptor(ours) : -1;
-  fs.closeSync(ours);
-  if (fd >= 0) return fd;
-  throw new StorageError(
-    'not_permitted',
-    `fusermount3 could not mount ${settings.mountPoint}; without root, user_allow_other must ` +
-      'stand in /etc/fuse.conf',
-  );
+  try {
+    const names = [`fsname=${escapeOption(source)}`, 'subtype=wharf'];
+    const options = [...commonOptions, ...otherUsers(log), ...names].join(',');
+    const failure = await runFusermount(['-o', options, '--', mountPoint], theirs);
+    const fd = failure ? -1 : native.receiveDescriptor(ours);
+    if (fd >= 0) return fd;
+    const why = failure ?? errnoName(-fd);
+    throw new StorageError('not_permitted', `mount of ${mountPoint} is refused: ${why}`);
+  } finally {
+    fs.closeSync(ours);
+    fs.closeSync(theirs);
+  }
 }
 
-function runFusermount(argv: readonly string[], socket?: number): Promise<number> {
-  const { promise, resolve } = Promise.withResolvers<number>();
+/** Where the administrator does not let users share their mounts, the mount is its user's own. */
+function otherUsers(log: Log): string[] {
+  let conf = '';
+  try {
+    conf = fs.readFileSync(fuseConfPath, 'utf8');
+  } catch {
+    // Without the file nothing is allowed.
+  }
+  if (allowsOthers(conf)) return ['allow_other'];
+  log.warn({ file: fuseConfPath }, 'mount is for its user alone: user_allow_other is not set');
+  return [];
+}
+
+/** Gives what it complained of, or nothing when it succeeded. */
+function runFusermount(argv: readonly string[], socket?: number): Promise<string | undefined> {
+  const { promise, resolve: settle } = Promise.withResolvers<string | undefined>();
   const child = spawn('fusermount3', argv, {
-    stdio: ['ignore', 'ignore', 'inherit', ...(socket === undefined ? [] : [socket])],
-    env: { ...process.env, _FUSE_COMMFD: '3' },
+    stdio: ['ignore', 'ignore', 'pipe', ...(socket === undefined ? [] : [socket])],
+    env: { ...process.env, ...(socket !== undefined && { _FUSE_COMMFD: '3' }) },
   });
-  child.on('error', () => resolve(-1));
-  child.on('exit', (code) => resolve(code ?? -1));
+  let complaint = '';
+  child.stderr?.on('data', (text: Buffer) => (complaint += text.toString()));
+  child.on('error', (error) => settle(`fusermount3 can't be run: ${codeOf(error)}`));
+  child.on('close', (code) =>
+    settle(code === 0 ? undefined : complaint.trim().replaceAll('\n', '; ') || `status ${code}`),
+  );
   return promise;
 }

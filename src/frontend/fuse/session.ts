@@ -1,103 +1,94 @@
 /**
- * One mount's conversation with the kernel: reads and writes are answered in place, all else goes
- * to a handler. Slots are the bound of what is under way: without a free one nothing more is read
- * from the device.
+ * One mount's conversation with the kernel. Slots are the bound of what is under way: without a
+ * free one nothing more is read from the device. A request that the file system answers at once is
+ * answered at once; the others hold their slot until their answer is there.
  *
- *   starting   waits for INIT
+ *   starting   waits for INIT; a resumed session begins as serving
  *   serving    answers
- *   ended      the kernel has let go of the mount
+ *   draining   answers what was under way and refuses what comes (ENOTCONN)
+ *   ended      the kernel has let go of the mount, or this end of the descriptor
  */
 
 import { describeError, isStorageError } from '../../core/errors.ts';
-import type { Eventually } from '../../core/eventually.ts';
 import { isPending } from '../../core/eventually.ts';
-import { limits } from '../../core/limits.ts';
+import { InvariantError } from '../../core/invariant.ts';
 import type { Ino } from '../../core/units.ts';
-import {
-  initFlag,
-  initFlag2,
-  notifyCode,
-  opcode,
-  protocolMajor,
-  protocolMinorMin,
-  writeKillSetId,
-} from '../../format/fuse/protocol.ts';
-import { encodeInit } from '../../format/fuse/replies.ts';
-import { RequestReader } from '../../format/fuse/requests.ts';
+import { decodeInit, encodeInit } from '../../format/fuse/init.ts';
+import { notifyCode, opcode } from '../../format/fuse/protocol.ts';
+import { invalidateEntryPayload, invalidateInodePayload } from '../../format/fuse/replies.ts';
+import { errnoName } from '../../platform/errno.ts';
 import type { Native, NativeDevice } from '../../platform/native.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
+import { Call, slotBytes } from './call.ts';
+import { handlers, unanswered } from './dispatch.ts';
 import { errno, toErrno } from './errno.ts';
-import { handlers } from './handlers.ts';
+import { negotiate } from './negotiation.ts';
+import { SeenVersions } from './seen-versions.ts';
 
-/** The request, then room for the reply's payload; see native/fuse-device.cc. */
-const replyAt = 4096;
-const slotBytes = replyAt + limits.requestBytesMax + 4096;
-const openAppend = 0o2000;
-
-const wantedFlags =
-  initFlag.asyncRead |
-  initFlag.atomicTruncate |
-  initFlag.exportSupport |
-  initFlag.bigWrites |
-  initFlag.autoInvalidate |
-  initFlag.doReaddirplus |
-  initFlag.readdirplusAuto |
-  initFlag.asyncDirectIo |
-  initFlag.parallelDirectoryOperations |
-  initFlag.maxPages |
-  initFlag.handleKillPrivV2 |
-  initFlag.initExtended;
-const wantedFlags2 = initFlag2.directIoAllowMmap | initFlag2.hasResend;
+/** Files whose version at their last OPEN is remembered. */
+const seenFilesMax = 10_000;
+/** How a device ends: unmounted (also as libuv tells it), or aborted by an administrator. */
+const ordinaryEnds: ReadonlySet<number> = new Set([errno.ENODEV, errno.EBADF, errno.ECONNABORTED]);
+/** The bound of the device's batches; see native/fuse-device.cc. */
+const batchMax = 64;
 
 export interface SessionSettings {
   /** Requests under way at once. */
   readonly requestsMax: number;
-  /** How long the device is polled before the loop sleeps, microseconds; 0: not at all. */
+  /** How long the loop turns before it sleeps, microseconds; 0: not at all. */
   readonly pollMicroseconds: number;
   /** How long the kernel may believe names and attributes, ms. */
   readonly timeoutMs: number;
 }
 
+export interface SessionDeps {
+  readonly native: Native;
+  readonly fileSystem: FileSystem;
+  readonly log: Log;
+}
+
+type State = 'starting' | 'serving' | 'draining' | 'ended';
+
 export class FuseSession {
   readonly #native: Native;
-  readonly #fileSystem: FileSystem;
   readonly #log: Log;
   readonly #settings: SessionSettings;
   readonly #device: NativeDevice;
-  readonly #memory: Uint8Array;
-  readonly #view: DataView;
-  readonly #request: RequestReader;
+  readonly #calls: readonly Call[];
   readonly #ready: Uint32Array;
   readonly #started = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
+  #state: State;
+  #underWay = 0;
+  #whenIdle: (() => void) | undefined;
+  #notifying: Promise<number> = Promise.resolve(0);
 
-  constructor(
-    native: Native,
-    fileSystem: FileSystem,
-    log: Log,
-    fd: number,
-    settings: SessionSettings,
-  ) {
+  /** Takes over the descriptor. A `resumed` one has been through INIT with another process. */
+  constructor(deps: SessionDeps, settings: SessionSettings, fd: number, how: 'new' | 'resumed') {
+    const { native, fileSystem, log } = deps;
     this.#native = native;
-    this.#fileSystem = fileSystem;
     this.#log = log;
     this.#settings = settings;
-    this.#ready = new Uint32Array(settings.requestsMax);
+    this.#state = how === 'new' ? 'starting' : 'serving';
+    if (how === 'resumed') this.#started.resolve();
+    this.#started.promise.catch(() => {});
+    this.#ready = new Uint32Array(batchMax);
     const opened = native.fuseOpen(
-      fd,
-      settings.requestsMax,
-      slotBytes,
-      settings.pollMicroseconds,
-      this.#ready,
+      ...([fd, settings.requestsMax, slotBytes, settings.pollMicroseconds, this.#ready] as const),
       (count) => this.#told(count),
     );
-    if (typeof opened === 'number') throw new Error(`no memory for FUSE requests (${opened})`);
+    if (typeof opened === 'number')
+      throw new Error(`no memory for FUSE requests: ${errnoName(-opened)}`);
     this.#device = opened.device;
-    this.#memory = new Uint8Array(opened.arena);
-    this.#view = new DataView(opened.arena);
-    this.#request = new RequestReader(opened.arena);
-    this.#started.promise.catch(() => {});
+    const memory = new Uint8Array(opened.arena);
+    const view = new DataView(opened.arena);
+    const versions = new SeenVersions(seenFilesMax);
+    const context = { fileSystem, timeoutMs: settings.timeoutMs, versions };
+    this.#calls = Array.from(
+      { length: settings.requestsMax },
+      (_, slot) => new Call(context, view, memory, slot),
+    );
   }
 
   /** Resolves when the kernel and this end agree on the protocol. */
@@ -105,151 +96,147 @@ export class FuseSession {
     return this.#started.promise;
   }
 
-  /** Resolves when the file system is unmounted. */
+  /** Resolves when the mount is no longer served. */
   get ended(): Promise<void> {
     return this.#ended.promise;
   }
 
-  /** The kernel forgets what it has cached of the file's data and attributes. */
-  invalidateInode(ino: Ino): void {
-    const payload = Buffer.alloc(24);
-    payload.writeBigUInt64LE(BigInt(ino), 0);
-    this.#native.fuseNotify(this.#device, notifyCode.invalidateInode, payload);
+  get hasEnded(): boolean {
+    return this.#state === 'ended';
   }
 
-  /** The kernel forgets a name. */
-  invalidateEntry(parent: Ino, name: string): void {
-    const payload = Buffer.alloc(16 + name.length + 1);
-    payload.writeBigUInt64LE(BigInt(parent), 0);
-    payload.writeUInt32LE(name.length, 8);
-    payload.write(name, 16, 'latin1');
-    this.#native.fuseNotify(this.#device, notifyCode.invalidateEntry, payload);
+  /** Requests that wait for their answer. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  /**
+   * The kernel forgets a file's attributes, and its data unless `attributes` alone are named. The
+   * promise waits for requests on that file, so no request may wait for the promise.
+   */
+  invalidateInode(ino: Ino, what: 'all' | 'attributes'): Promise<void> {
+    const payload = invalidateInodePayload(ino, what === 'all' ? 0n : -1n);
+    return this.#notify(notifyCode.invalidateInode, payload);
+  }
+
+  /** The kernel forgets a name. The same holds for requests on names of `parent`. */
+  invalidateEntry(parent: Ino, name: string): Promise<void> {
+    return this.#notify(notifyCode.invalidateEntry, invalidateEntryPayload(parent, name));
+  }
+
+  /** The kernel sends again what another process had read and not answered (Linux 6.9). */
+  resend(): Promise<void> {
+    return this.#notify(notifyCode.resend, new Uint8Array(0));
+  }
+
+  /** Resolves when nothing is under way any more; what comes meanwhile is refused. */
+  async drain(): Promise<void> {
+    if (this.#state !== 'ended') this.#state = 'draining';
+    await this.#notifying;
+    if (this.#underWay === 0) return;
+    await new Promise<void>((resolve) => (this.#whenIdle = resolve));
+  }
+
+  /** Drains and lets go of the descriptor: users of a mount that is still there see ENOTCONN. */
+  async close(): Promise<void> {
+    await this.drain();
+    this.#native.fuseClose(this.#device);
+    this.#end();
   }
 
   #told(count: number): void {
     if (count < 0) {
-      this.#started.reject(new Error('the kernel let go of the mount'));
-      this.#ended.resolve();
-      return;
+      if (!ordinaryEnds.has(-count))
+        this.#log.error({ error: errnoName(-count) }, 'FUSE device failed');
+      return this.#end();
     }
     for (let index = 0; index < count; index += 1) this.#serve(this.#ready[index] as number);
   }
 
+  #end(): void {
+    this.#state = 'ended';
+    this.#started.reject(new Error('the kernel let go of the mount'));
+    this.#ended.resolve();
+  }
+
   #serve(slot: number): void {
-    const base = slot * slotBytes;
+    this.#underWay += 1;
+    const call = this.#calls[slot] as Call;
+    const code = call.request.opcode;
     try {
-      const request = this.#request.at(base, slotBytes);
-      const code = request.opcode;
-      if (code === opcode.read) return this.#read(slot, request);
-      if (code === opcode.write) return this.#write(slot, request);
-      this.#handle(slot, code, request);
-    } catch (error) {
-      this.#fail(slot, error);
-    }
-  }
-
-  #read(slot: number, request: RequestReader): void {
-    const offset = request.u64(8);
-    const bytes = Math.min(request.u32(16), limits.requestBytesMax);
-    const at = slot * slotBytes + replyAt;
-    const into = this.#memory.subarray(at, at + bytes);
-    const read = this.#fileSystem.read(request.node as Ino, offset, into);
-    if (!isPending(read)) this.#reply(slot, read);
-    else this.#replyLater(slot, read);
-  }
-
-  #write(slot: number, request: RequestReader): void {
-    const offset = request.u64(8);
-    const bytes = request.u32(16);
-    const data = request.bytes(40, bytes);
-    const dropSetId = (request.u32(20) & writeKillSetId) !== 0;
-    const append = (request.u32(32) & openAppend) !== 0;
-    const node = request.node as Ino;
-    const written: Eventually<void> =
-      dropSetId || append
-        ? this.#fileSystem.write(node, offset, data, { dropSetId, append })
-        : this.#fileSystem.write(node, offset, data);
-    if (!isPending(written)) this.#replyWritten(slot, bytes);
-    else
-      this.#replyLater(
-        slot,
-        written.then(() => this.#setWritten(slot, bytes)),
+      call.request.begin();
+      const handler = handlers.get(code);
+      if (handler === undefined || this.#state !== 'serving') return this.#control(slot, code);
+      const result = handler(call);
+      if (!isPending(result)) return this.#reply(slot, result);
+      result.then(
+        (bytes) => this.#reply(slot, bytes),
+        (error: unknown) => this.#fail(slot, code, error),
       );
-  }
-
-  #replyWritten(slot: number, bytes: number): void {
-    this.#reply(slot, this.#setWritten(slot, bytes));
-  }
-
-  #setWritten(slot: number, bytes: number): number {
-    const at = slot * slotBytes + replyAt;
-    this.#view.setUint32(at, bytes, true);
-    this.#view.setUint32(at + 4, 0, true);
-    return 8;
-  }
-
-  #handle(slot: number, code: number, request: RequestReader): void {
-    if (code === opcode.init) return this.#init(slot, request);
-    if (code === opcode.forget || code === opcode.batchForget || code === opcode.interrupt)
-      return this.#native.fuseForget(this.#device, slot);
-    const handler = handlers.get(code);
-    if (handler === undefined)
-      return this.#replyError(slot, code === opcode.ioctl ? errno.enotty : errno.enosys);
-    const call = {
-      fileSystem: this.#fileSystem,
-      request,
-      node: request.node as Ino,
-      view: this.#view,
-      memory: this.#memory,
-      at: slot * slotBytes + replyAt,
-      bytesMax: limits.requestBytesMax,
-      timeoutMs: this.#settings.timeoutMs,
-    };
-    this.#replyLater(slot, handler(call));
-  }
-
-  #init(slot: number, request: RequestReader): void {
-    const major = request.u32(0);
-    const minor = request.u32(4);
-    if (major !== protocolMajor || minor < protocolMinorMin) {
-      this.#replyError(slot, errno.einval);
-      this.#started.reject(new Error(`the kernel speaks FUSE ${major}.${minor}; 7.31 is needed`));
-      return;
+    } catch (error) {
+      this.#fail(slot, code, error);
     }
-    const offered = request.u32(12);
-    const offered2 = (offered & initFlag.initExtended) === 0 ? 0 : request.u32(16);
-    const bytes = encodeInit(this.#view, slot * slotBytes + replyAt, {
-      readAheadBytesMax: limits.requestBytesMax,
-      flags: offered & wantedFlags,
-      flags2: offered2 & wantedFlags2,
-      requestsMax: this.#settings.requestsMax,
-      writeBytesMax: limits.requestBytesMax,
-      pagesMax: limits.requestBytesMax / 4096,
-    });
-    this.#reply(slot, bytes);
-    this.#log.info({ protocol: `${major}.${minor}` }, 'FUSE session begins');
+  }
+
+  /** What is not about files: the beginning, the end, and what nobody answers. */
+  #control(slot: number, code: number): void {
+    if (unanswered.has(code)) return this.#forget(slot);
+    if (code === opcode.init && this.#state === 'starting') return this.#init(slot);
+    if (this.#state === 'draining') return this.#reply(slot, -errno.ENOTCONN);
+    this.#reply(slot, this.#state === 'serving' ? -errno.ENOSYS : -errno.EIO);
+  }
+
+  #init(slot: number): void {
+    const call = this.#calls[slot] as Call;
+    const offer = decodeInit(call.request);
+    const reply = negotiate(offer, this.#settings.requestsMax);
+    if (typeof reply === 'string') {
+      this.#reply(slot, -errno.EPROTO);
+      return this.#started.reject(new Error(reply));
+    }
+    this.#reply(slot, encodeInit(call.view, call.at, reply));
+    this.#state = 'serving';
+    this.#log.info({ protocol: `${offer.major}.${reply.minor}` }, 'FUSE session begins');
     this.#started.resolve();
   }
 
-  #replyLater(slot: number, result: Promise<number>): void {
-    result.then(
-      (bytes) => this.#reply(slot, bytes),
-      (error: unknown) => this.#fail(slot, error),
-    );
+  /** `result` is the payload's bytes, or a negative errno. */
+  #reply(slot: number, result: number): void {
+    if (result >= 0) this.#native.fuseReply(this.#device, slot, 0, result);
+    else this.#native.fuseReply(this.#device, slot, result, 0);
+    this.#finish();
   }
 
-  #reply(slot: number, payloadBytes: number): void {
-    this.#native.fuseReply(this.#device, slot, 0, payloadBytes);
+  #forget(slot: number): void {
+    this.#native.fuseForget(this.#device, slot);
+    this.#finish();
   }
 
-  #replyError(slot: number, code: number): void {
-    this.#native.fuseReply(this.#device, slot, -code, 0);
+  #finish(): void {
+    this.#underWay -= 1;
+    if (this.#underWay === 0 && this.#whenIdle !== undefined) this.#whenIdle();
   }
 
-  #fail(slot: number, error: unknown): void {
-    // An attribute that does not fit into the caller's buffer.
-    if (error instanceof RangeError) return this.#replyError(slot, errno.erange);
-    if (!isStorageError(error)) this.#log.error({ error: describeError(error) }, 'request failed');
-    this.#replyError(slot, toErrno(error));
+  #fail(slot: number, code: number, error: unknown): void {
+    if (!isStorageError(error))
+      this.#log.error({ error: describeError(error), opcode: code }, 'request failed by a bug');
+    if (unanswered.has(code)) this.#forget(slot);
+    else this.#reply(slot, -toErrno(error));
+    // Nobody may go on with a state that is not understood: this ends the process.
+    if (error instanceof InvariantError)
+      queueMicrotask(() => {
+        throw error;
+      });
+  }
+
+  /** One at a time: each may wait in the kernel, on a thread of the pool that others need. */
+  async #notify(code: number, payload: Uint8Array): Promise<void> {
+    const send = () =>
+      this.#state === 'ended' ? 0 : this.#native.fuseNotifyLater(this.#device, code, payload);
+    this.#notifying = this.#notifying.then(send);
+    const status = await this.#notifying;
+    // ENOENT: the kernel does not know that inode or name, which is what was wanted.
+    if (status < 0 && ![-errno.ENOENT, -errno.ENODEV, -errno.ENOTCONN].includes(status))
+      this.#log.warn({ code, error: errnoName(-status) }, 'FUSE notification failed');
   }
 }

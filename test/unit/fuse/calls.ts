@@ -1,0 +1,72 @@
+/** Requests as the kernel writes them into a slot, and what handlers answer: without a kernel. */
+
+import type { FileSystem } from '../../../src/ports/file-system.ts';
+import { inHeaderBytes } from '../../../src/format/fuse/protocol.ts';
+import { Call, slotBytes } from '../../../src/frontend/fuse/call.ts';
+import { handlers } from '../../../src/frontend/fuse/dispatch.ts';
+import { errno, toErrno } from '../../../src/frontend/fuse/errno.ts';
+import { SeenVersions } from '../../../src/frontend/fuse/seen-versions.ts';
+
+/** See native/fuse-device.cc. */
+const requestAt = 4096 - 80;
+
+/** Fields one after another: a number is a u32, a bigint a u64, a string has its NUL. */
+export function body(...fields: (number | bigint | string | Uint8Array)[]): Uint8Array {
+  return Buffer.concat(
+    fields.map((field) => {
+      if (typeof field === 'string') return Buffer.from(`${field}\0`, 'latin1');
+      if (typeof field === 'object') return field;
+      const bytes = Buffer.alloc(typeof field === 'bigint' ? 8 : 4);
+      if (typeof field === 'bigint') bytes.writeBigUInt64LE(field);
+      else bytes.writeUInt32LE(field);
+      return bytes;
+    }),
+  );
+}
+
+export interface Answer {
+  /** 0 or a positive errno. */
+  readonly error: number;
+  readonly payload: Buffer;
+}
+
+export class FakeKernel {
+  readonly #memory = new Uint8Array(slotBytes);
+  readonly #view = new DataView(this.#memory.buffer);
+  readonly #call: Call;
+
+  constructor(fileSystem: FileSystem) {
+    const context = { fileSystem, timeoutMs: 1500, versions: new SeenVersions(100) };
+    this.#call = new Call(context, this.#view, this.#memory, 0);
+  }
+
+  /** `length` cuts the request, or claims more than there is. */
+  async ask(
+    opcode: number,
+    node: number,
+    fields: Uint8Array,
+    length = inHeaderBytes + fields.length,
+  ): Promise<Answer> {
+    // What an earlier request has left behind must not matter.
+    this.#memory.fill(0xa5, 0, requestAt + inHeaderBytes + fields.length + 4096);
+    this.#view.setUint32(requestAt, length, true);
+    this.#view.setUint32(requestAt + 4, opcode, true);
+    this.#view.setBigUint64(requestAt + 16, BigInt(node), true);
+    this.#view.setUint32(requestAt + 24, 1000, true);
+    this.#view.setUint32(requestAt + 28, 100, true);
+    this.#memory.set(fields, requestAt + inHeaderBytes);
+    const none = Buffer.alloc(0);
+    try {
+      this.#call.request.begin();
+      const handler = handlers.get(opcode);
+      if (handler === undefined) return { error: errno.ENOSYS, payload: none };
+      const result = await handler(this.#call);
+      if (result < 0) return { error: -result, payload: none };
+      const { at } = this.#call;
+      return { error: 0, payload: Buffer.from(this.#memory.slice(at, at + result)) };
+    } catch (error) {
+      if (error instanceof Error && error.name !== 'StorageError') throw error;
+      return { error: toErrno(error), payload: none };
+    }
+  }
+}
