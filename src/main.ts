@@ -8,10 +8,11 @@
 
 import { readFileSync } from 'node:fs';
 import { parse as parseYaml } from 'yaml';
+import { aborted } from './core/aborted.ts';
 import { makeLog } from './daemon/log.ts';
 import type { Settings } from './daemon/settings.ts';
 import { parseSettings } from './daemon/settings.ts';
-import { describeError, isStorageError } from './core/errors.ts';
+import { describeError, isStorageError, StorageError } from './core/errors.ts';
 import { invariantExitStatus } from './core/invariant.ts';
 import { openAdminServer } from './frontend/admin/server.ts';
 import { daemonEndpoints } from './daemon/endpoints.ts';
@@ -33,16 +34,19 @@ async function readSettings(argv: readonly string[]): Promise<Settings> {
   return parseSettings(parseYaml(readFileSync(path, 'utf8')));
 }
 
-/** Resolves when the daemon is told to stop; the text says by whom. */
-function toldToStop(): Promise<string> {
-  return new Promise((resolve) => {
-    process.on('SIGTERM', () => resolve('SIGTERM'));
-    process.on('SIGINT', () => resolve('SIGINT'));
-    process.on('disconnect', () => resolve('its parent is gone'));
-    process.on('message', (message) => {
-      if (message === 'stop') resolve('its parent');
-    });
+class Stopped extends Error {}
+
+/** Aborted when the daemon is told to stop; the reason says by whom. */
+function toldToStop(): AbortSignal {
+  const stop = new AbortController();
+  const by = (whom: string) => () => stop.abort(new Stopped(whom));
+  process.on('SIGTERM', by('SIGTERM'));
+  process.on('SIGINT', by('SIGINT'));
+  process.on('disconnect', by('its parent is gone'));
+  process.on('message', (message) => {
+    if (message === 'stop') by('its parent')();
   });
+  return stop.signal;
 }
 
 /** A bug or a broken promise: what is acknowledged is in the journals, so the end is near and safe. */
@@ -57,13 +61,13 @@ function onFatal(log: Log, mount: () => Mount | undefined): void {
 }
 
 async function run(settings: Settings, log: Log): Promise<void> {
-  const stopped = toldToStop();
+  const signal = toldToStop();
   const startedMs = Date.now();
   const loaded = loadNative();
   let mount: Mount | undefined;
   onFatal(log, () => mount);
   const { native } = loaded;
-  const stack = await openStack(settings, native, log, startedMs);
+  const stack = await openStack({ native, log, startedMs, signal }, settings);
   try {
     mount = await mountWith(loaded, settings, stack, log);
     const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
@@ -72,6 +76,7 @@ async function run(settings: Settings, log: Log): Promise<void> {
     const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };
     log.info(ready, 'ready');
     process.send?.({ ready });
+    const stopped = aborted(signal).catch((error: unknown) => describeError(error));
     const reason = await Promise.race([stopped, mount.ended.then(() => 'somebody unmounted it')]);
     log.info({ reason }, 'stopping');
     await admin.close();
@@ -87,12 +92,14 @@ async function run(settings: Settings, log: Log): Promise<void> {
 function mountWith(
   loaded: NativeResult,
   settings: Settings,
-  { fileSystem, clock }: Stack,
+  { fileSystem, clock, isReadOnly }: Stack,
   log: Log,
 ): Promise<Mount> {
   if (!loaded.native) {
+    if (isReadOnly)
+      throw new StorageError('read_only', 'object store is read-only; fuse-native needs to write');
     log.warn({ reason: loaded.reason }, 'no addon: mounting with fuse-native, which is slower');
-    return mountFuseNative({ fileSystem, log }, settings.mount);
+    return mountFuseNative({ fileSystem, clock, log }, settings.mount, `wharf:${settings.vpool}`);
   }
   const deps = { native: loaded.native, fileSystem, clock, log };
   return mountFuse(deps, {
@@ -101,6 +108,7 @@ function mountWith(
     requestsMax: settings.fuse.requestsMax,
     pollMicroseconds: Math.round(settings.fuse.poll * 1000),
     timeoutMs: settings.fuse.timeout,
+    isReadOnly,
   });
 }
 
@@ -123,6 +131,10 @@ async function main(): Promise<void> {
     await run(settings, log);
     process.exit(0);
   } catch (error) {
+    if (error instanceof Stopped) {
+      log.info({ reason: error.message }, 'stopped before it was ready');
+      process.exit(0);
+    }
     const text =
       isStorageError(error) || !process.env['WHARF_DEBUG'] ? describeError(error) : error;
     process.send?.({ failed: describeError(error) });

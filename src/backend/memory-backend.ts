@@ -1,4 +1,7 @@
-/** A backend in memory, for tests and for trying things out. Honours put-if-absent. */
+/**
+ * A backend in memory, for tests and for trying things out. Honours put-if-absent. It never waits,
+ * so a signal has nothing to end.
+ */
 
 import { StorageError } from '../core/errors.ts';
 import type { Backend, BlobStore } from '../ports/blob-store.ts';
@@ -29,7 +32,7 @@ export class MemoryBackend implements Backend {
       async put(key, body, options) {
         if (options?.if === 'absent' && blobs().has(key))
           throw new StorageError('exists', 'the blob exists', { detail: { key } });
-        blobs().set(key, body.slice());
+        blobs().set(key, new Uint8Array(body));
       },
       async get(key, { offset = 0, length } = {}) {
         const body = blobs().get(key);

@@ -2,21 +2,83 @@
  * Waits for a backend in trouble: a call is repeated with growing, jittered pauses until it works,
  * until its own signal aborts, until the error is one that can't get better, or until the attempts
  * that the settings allow are used up. What waits is seen in the monitor.
+ *
+ * An outage begins with the first call that fails and ends when no call is left that has failed:
+ * one lucky call among many that hang ends nothing. The log tells it once at either end, and only
+ * when a call failed twice: one failure is chance.
  */
 
-import { isStorageError, StorageError } from '../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import type { Backend, BlobStore, CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
 import type { Random } from '../ports/random.ts';
-import type { RetryMonitor } from './retry-monitor.ts';
-
-export { RetryMonitor } from './retry-monitor.ts';
 
 export interface RetrySettings {
   readonly firstPauseMs: number;
   readonly pauseMsMax: number;
   /** Unbounded where it is absent. */
   readonly attemptsMax?: number;
+}
+
+/** What `wharf status` shows of the backend. */
+export interface Outage {
+  /** On the monotonic clock. */
+  readonly sinceMs: number;
+  /** Failed attempts of all calls. */
+  readonly attempts: number;
+  /** Calls that have failed and are not through. */
+  readonly waiting: number;
+  /** The last error, for people. */
+  readonly error: string;
+}
+
+export class RetryMonitor {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #outage: Outage | undefined;
+  #isTold = false;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  get outage(): Outage | undefined {
+    return this.#outage;
+  }
+
+  /** The call has failed `failures` times by now and goes on trying. */
+  noteFailure(error: unknown, failures: number): void {
+    const text = describeError(error);
+    const { sinceMs, attempts, waiting } = this.#outage ?? {
+      sinceMs: this.#clock.monotonicMs(),
+      attempts: 0,
+      waiting: 0,
+    };
+    this.#outage = {
+      sinceMs,
+      attempts: attempts + 1,
+      waiting: failures === 1 ? waiting + 1 : waiting,
+      error: text,
+    };
+    if (failures === 1 || this.#isTold) return;
+    this.#isTold = true;
+    this.#log.warn({ error: text }, 'backend in trouble; calls wait for it');
+  }
+
+  /** A call that had failed is through, or has given up. */
+  noteEnd(how: 'answered' | 'gave_up'): void {
+    if (this.#outage === undefined) return;
+    this.#outage = { ...this.#outage, waiting: this.#outage.waiting - 1 };
+    if (this.#outage.waiting > 0) return;
+    const lastedMs = Math.round(this.#clock.monotonicMs() - this.#outage.sinceMs);
+    const facts = { lastedMs, attempts: this.#outage.attempts };
+    if (this.#isTold && how === 'answered') this.#log.info(facts, 'backend answers again');
+    if (this.#isTold && how === 'gave_up') this.#log.info(facts, 'no call waits for the backend');
+    this.#outage = undefined;
+    this.#isTold = false;
+  }
 }
 
 export interface RetryDeps {
@@ -58,7 +120,6 @@ export function retrying(deps: RetryDeps, settings: RetrySettings): Retry {
     let end: 'answered' | 'gave_up' = 'gave_up';
     try {
       for (;;) {
-        signal?.throwIfAborted();
         try {
           const result = await call();
           end = 'answered';

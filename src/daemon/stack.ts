@@ -1,13 +1,12 @@
 /** Puts a daemon together, floor by floor: the one place where all parts meet. */
 
 import { join } from 'node:path';
-import { DirectoryBackend } from '../backend/directory-backend.ts';
-import { withPrefixLayout } from '../backend/prefix-layout.ts';
-import { S3Backend } from '../backend/s3-backend.ts';
-import { withLimit } from '../backend/with-limit.ts';
-import { RetryMonitor, withRetry } from '../backend/with-retry.ts';
+import { openBackend } from '../backend/open-backend.ts';
+import type { BackendMetrics } from '../backend/with-metrics.ts';
+import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
 import type { Settings } from './settings.ts';
+import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
 import { hostId } from '../core/units.ts';
 import { FileDriver } from '../file/file-driver.ts';
@@ -20,7 +19,6 @@ import { systemDisk } from '../platform/system-disk.ts';
 import type { Backend } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
-import type { Random } from '../ports/random.ts';
 import { Namespace } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
@@ -32,7 +30,6 @@ import { VolumeDriver } from '../volume/volume-driver.ts';
 /** What a backend without bounds of its own says it has. */
 const endlessBytes = 2 ** 50;
 const idleObjectsMax = 256;
-const retrySettings = { firstPauseMs: 100, pauseMsMax: 10_000 };
 
 export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
@@ -42,16 +39,35 @@ export interface Stack extends AsyncDisposable {
   readonly records: ObjectRecords;
   readonly cache: SegmentCache;
   readonly monitor: RetryMonitor;
-  readonly backend: Backend;
+  readonly metrics: BackendMetrics;
+  /** The object store takes nothing from this account. */
+  readonly isReadOnly: boolean;
 }
 
-export async function openStack(
-  settings: Settings,
-  native: Native | undefined,
-  log: Log,
-  startedMs: number,
-): Promise<Stack> {
+export interface StackDeps {
+  readonly native: Native | undefined;
+  readonly log: Log;
+  /** Wall clock. */
+  readonly startedMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Aborted by the signal while it waits for the object store. */
+export async function openStack(deps: StackDeps, settings: Settings): Promise<Stack> {
   const closing = new Disposer();
+  try {
+    return await assemble(deps, settings, closing);
+  } catch (error) {
+    await closing.close();
+    throw error;
+  }
+}
+
+async function assemble(
+  { native, log, startedMs, signal }: StackDeps,
+  settings: Settings,
+  closing: Disposer,
+): Promise<Stack> {
   const clock = systemClock(native);
   const random = systemRandom();
   const disk = systemDisk(native);
@@ -67,10 +83,15 @@ export async function openStack(
   const vpool = await openVpool(registry, random, settings.vpool);
   const records = new ObjectRecords(registry);
 
-  const { backend, monitor } = await openBackend(settings, clock, random, log);
+  const bucketPrefix = `wharf-${vpool.name}`;
+  const { backend, monitor, metrics, isReadOnly } = await openBackend(
+    { ...settings.backend, bucketPrefix },
+    { clock, random, log },
+    { signal },
+  );
   closing.defer(() => backend.close());
-  const fileBucket = `wharf-${vpool.name}-files`;
-  await backend.createBucket(fileBucket);
+  const fileBucket = `${bucketPrefix}-files`;
+  if (!isReadOnly) await backend.createBucket(fileBucket, { signal });
 
   const platform = { disk, checksum, clock, log };
   const cache = await SegmentCache.open(platform, {
@@ -83,7 +104,7 @@ export async function openStack(
     {
       ...{ ...platform, backend, sources: cache, heads: records.heads('volume') },
       journalFolder: join(settings.data, 'journal'),
-      bucketOf: (id) => `wharf-${vpool.name}-${id}`,
+      bucketOf: (id) => `${bucketPrefix}-${id}`,
     },
     volumeSettings(settings),
   );
@@ -106,22 +127,13 @@ export async function openStack(
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
   closing.defer(() => fileSystem.close());
-  for (const { id, sizeBytes } of await router.recover(await volumes.unfinished()))
+  const recovery = router.recover(await volumes.unfinished());
+  for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await fileSystem.reconcile(id, sizeBytes);
   return {
-    ...{ clock, fileSystem, router, volumes, records, cache, monitor, backend },
+    ...{ clock, fileSystem, router, volumes, records, cache, monitor, metrics, isReadOnly },
     [Symbol.asyncDispose]: () => closing.close(),
   };
-}
-
-async function openBackend(settings: Settings, clock: Clock, random: Random, log: Log) {
-  const { backend: chosen, vpool } = settings;
-  const monitor = new RetryMonitor(clock, log);
-  const bare =
-    chosen.kind === 'dir' ? await DirectoryBackend.open(chosen.path) : S3Backend.open(chosen);
-  const laid = chosen.layout === 'prefix' ? withPrefixLayout(bare, `wharf-${vpool}`) : bare;
-  const limited = withLimit(laid, chosen.requestsMax);
-  return { monitor, backend: withRetry(limited, { clock, random, monitor }, retrySettings) };
 }
 
 function volumeSettings({ volumes }: Settings) {

@@ -5,7 +5,7 @@
  * - A name is written once; nobody relies on what a second put of other content does.
  * - What `put` has resolved is durable and is seen by every later get and list.
  * - Bodies are whole buffers of known length; they may be used until the promise settles.
- * - A call whose signal has fired rejects with the signal's reason.
+ * - A call whose signal fires rejects with the signal's reason, unless it is done already.
  * - Errors: `not_found`, `exists` (put if absent), `unavailable` (retry), `no_space` (the store is
  *   full, or over quota), `read_only` (this account can't write), `invalid` (it never will work:
  *   wrong credentials, bad name).

@@ -23,7 +23,7 @@ import { FuseSession } from './session.ts';
 
 const devicePath = '/dev/fuse';
 const fuseConfPath = '/etc/fuse.conf';
-const mountFlags = { noSuid: 2, noDevices: 4 } as const;
+const mountFlags = { readOnly: 1, noSuid: 2, noDevices: 4 } as const;
 const detachFlag = 2;
 const unmountAttempts = 20;
 const unmountPauseMs = 100;
@@ -32,6 +32,8 @@ export interface MountSettings extends SessionSettings {
   readonly mountPoint: string;
   /** What `df` and /proc/mounts show. */
   readonly source: string;
+  /** The kernel then refuses changes with EROFS by itself. */
+  readonly isReadOnly?: boolean;
 }
 
 export interface Mount {
@@ -66,8 +68,8 @@ export async function mountFuse(deps: MountDeps, settings: MountSettings): Promi
   const mountPoint = canonicalMountPoint(settings.mountPoint);
   await prepareMountPoint({ ...deps, host }, mountPoint);
   const fd = isRoot()
-    ? mountAsRoot(native, settings.source, mountPoint)
-    : await mountAsUser(deps, settings.source, mountPoint);
+    ? mountAsRoot(native, settings, mountPoint)
+    : await mountAsUser(deps, settings, mountPoint);
   const session = new FuseSession(deps, settings, fd, 'new');
   try {
     await session.started;
@@ -223,7 +225,11 @@ export function mountHost(native: Native | undefined): MountHost {
 
 const commonOptions = ['default_permissions', `max_read=${limits.requestBytesMax}`];
 
-function mountAsRoot(native: Native, source: string, mountPoint: string): number {
+function mountAsRoot(
+  native: Native,
+  { source, isReadOnly = false }: MountSettings,
+  mountPoint: string,
+): number {
   let fd: number;
   try {
     fd = fs.openSync(devicePath, 'r+');
@@ -232,7 +238,7 @@ function mountAsRoot(native: Native, source: string, mountPoint: string): number
   }
   const owner = `user_id=${process.geteuid?.() ?? 0},group_id=${process.getegid?.() ?? 0}`;
   const text = [`fd=${fd},rootmode=40000`, owner, 'allow_other', ...commonOptions].join(',');
-  const flags = mountFlags.noSuid | mountFlags.noDevices;
+  const flags = mountFlags.noSuid | mountFlags.noDevices | (isReadOnly ? mountFlags.readOnly : 0);
   const status = native.mount(source, mountPoint, mountType, flags, text);
   if (status === 0) return fd;
   fs.closeSync(fd);
@@ -243,7 +249,7 @@ function mountAsRoot(native: Native, source: string, mountPoint: string): number
 /** fusermount3 opens the device, mounts, and sends the descriptor back over a socket. */
 async function mountAsUser(
   { native, log }: MountDeps,
-  source: string,
+  { source, isReadOnly = false }: MountSettings,
   mountPoint: string,
 ): Promise<number> {
   const pair = native.socketPair();
@@ -252,7 +258,8 @@ async function mountAsUser(
   const [ours, theirs] = pair;
   try {
     const names = [`fsname=${escapeOption(source)}`, 'subtype=wharf'];
-    const options = [...commonOptions, ...otherUsers(log), ...names].join(',');
+    const access = isReadOnly ? ['ro'] : [];
+    const options = [...commonOptions, ...otherUsers(log), ...access, ...names].join(',');
     const failure = await runFusermount(['-o', options, '--', mountPoint], theirs);
     const fd = failure ? -1 : native.receiveDescriptor(ours);
     if (fd >= 0) return fd;

@@ -1,10 +1,12 @@
 /** What Wharf needs of a real S3 server: the contract of blob stores, and a playground on it. */
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { S3Backend } from '../../../src/backend/s3-backend.ts';
+import { MiB } from '../../../src/core/units.ts';
 import type { ConditionalPut } from '../../../src/ports/blob-store.ts';
 import { blobStoreSuite } from '../../conformance/blob-store.ts';
 import { cannotMount, Playground } from '../../support/playground.ts';
@@ -40,6 +42,17 @@ export function s3ServerSuite(
       const backend = S3Backend.open(settings());
       await backend.probe('wharf-probe');
       assert.equal(backend.conditionalPut, conditionalPut);
+      await backend.close();
+    });
+
+    test('takes a large blob in parts', async () => {
+      const backend = S3Backend.open(settings());
+      await backend.createBucket('wharf-large');
+      const bucket = backend.bucket('wharf-large');
+      const large = randomBytes(20 * MiB);
+      await bucket.put('large', large);
+      assert.ok(large.equals(await bucket.get('large')));
+      await backend.deleteBucket('wharf-large');
       await backend.close();
     });
 

@@ -1,0 +1,218 @@
+/** What each decorator of an object store promises beyond the contract that it passes on. */
+
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { MemoryBackend } from '../../../src/backend/memory-backend.ts';
+import { openBackend } from '../../../src/backend/open-backend.ts';
+import { withChecks } from '../../../src/backend/with-checks.ts';
+import { withDeadline } from '../../../src/backend/with-deadline.ts';
+import { noFaults, scriptedFaults, stall, withFaults } from '../../../src/backend/with-faults.ts';
+import { withLimit } from '../../../src/backend/with-limit.ts';
+import { BackendMetrics, withMetrics } from '../../../src/backend/with-metrics.ts';
+import { RetryMonitor, withRetry } from '../../../src/backend/with-retry.ts';
+import { isStorageError } from '../../../src/core/errors.ts';
+import { seededRandom, systemRandom } from '../../../src/platform/random.ts';
+import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
+import { systemClock } from '../../../src/platform/system-clock.ts';
+import type { Backend } from '../../../src/ports/blob-store.ts';
+import { quietLog } from '../../support/quiet-log.ts';
+import { refusal, scriptedS3 } from '../../support/scripted-s3.ts';
+
+const body = Buffer.from('body');
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+async function memory(wrap: (inner: Backend) => Backend): Promise<Backend> {
+  const inner = new MemoryBackend();
+  await inner.createBucket('one');
+  return wrap(inner);
+}
+
+describe('a deadline', () => {
+  test('ends a call that nobody answers, and grows with the bytes', async () => {
+    const clock = new SimulatedClock();
+    const faults = noFaults();
+    const settings = { attemptMs: 1000, bytesPerSecondMin: 1000 };
+    const backend = await memory((inner) =>
+      withDeadline(withFaults(inner, faults), clock, settings),
+    );
+    const release = stall(faults);
+    let outcome: unknown;
+    const put = backend.bucket('one').put('key', Buffer.alloc(5000));
+    put.catch((error: unknown) => {
+      outcome = error;
+    });
+    await turn();
+    await clock.advance(5900);
+    assert.equal(outcome, undefined);
+    await clock.advance(200);
+    assert.ok(isStorageError(outcome, 'unavailable'), String(outcome));
+    release();
+    await backend.bucket('one').put('key', body);
+    assert.equal(clock.sleeping, 0);
+  });
+});
+
+describe('retries', () => {
+  const world = async (script: Parameters<typeof scriptedFaults>[0]) => {
+    const clock = new SimulatedClock();
+    const log = quietLog();
+    const monitor = new RetryMonitor(clock, log);
+    const faults = scriptedFaults(script);
+    const backend = await memory((inner) =>
+      withRetry(
+        withFaults(inner, faults),
+        { clock, random: seededRandom(1), monitor },
+        { firstPauseMs: 100, pauseMsMax: 1000 },
+      ),
+    );
+    return { clock, log, monitor, faults, bucket: backend.bucket('one') };
+  };
+
+  test('show an outage while it lasts, and tell it once at either end', async () => {
+    const { clock, log, monitor, bucket } = await world(Array(6).fill('before'));
+    let isDone = false;
+    const put = bucket.put('key', body).then(() => (isDone = true));
+    for (let step = 0; !isDone; step += 1) {
+      assert.ok(step < 200);
+      await clock.advance(50);
+      if (!isDone && step > 2) assert.equal(monitor.outage?.waiting, 1);
+    }
+    await put;
+    assert.equal(monitor.outage, undefined);
+    assert.deepEqual(
+      log.lines.map(({ level, message }) => [level, message]),
+      [
+        ['warn', 'backend in trouble; calls wait for it'],
+        ['info', 'backend answers again'],
+      ],
+    );
+  });
+
+  test('take an own put that was stored and not answered for done', async () => {
+    const { clock, bucket } = await world(['after']);
+    const put = bucket.put('key', body, { if: 'absent' });
+    await turn();
+    await clock.advance(1000);
+    await put;
+    await assert.rejects(bucket.put('key', Buffer.from('other'), { if: 'absent' }), (error) =>
+      isStorageError(error, 'exists'),
+    );
+  });
+
+  test('wait for room in a full store', async () => {
+    const { clock, bucket } = await world(['full', 'full']);
+    const put = bucket.put('key', body);
+    for (let step = 0; step < 20; step += 1) await clock.advance(100);
+    await put;
+    assert.ok(body.equals(await bucket.get('key')));
+  });
+});
+
+test('a limit in bytes keeps bodies from being under way together', async () => {
+  const faults = noFaults();
+  const backend = await memory((inner) =>
+    withLimit(withFaults(inner, faults), 8, { bytesMax: 10 }),
+  );
+  const release = stall(faults);
+  let most = 0;
+  let underWay = 0;
+  faults.delay = async () => {
+    underWay += 1;
+    most = Math.max(most, underWay);
+  };
+  faults.choose = () => {
+    underWay -= 1;
+    return 'none';
+  };
+  const bucket = backend.bucket('one');
+  const puts = ['a', 'b', 'c', 'd'].map((key) => bucket.put(key, Buffer.alloc(5)));
+  await turn();
+  release();
+  await Promise.all(puts);
+  assert.equal(most, 2);
+});
+
+test('metrics count calls, bytes and errors of each kind', async () => {
+  const metrics = new BackendMetrics(new SimulatedClock());
+  const backend = await memory((inner) =>
+    withMetrics(withFaults(inner, scriptedFaults(['none', 'full'])), metrics),
+  );
+  await backend.bucket('one').put('key', body);
+  await assert.rejects(backend.bucket('one').put('key', body));
+  await backend.bucket('one').get('key');
+  const puts = metrics.of('put');
+  assert.deepEqual([puts.calls, puts.bytes, puts.errors], [2, 4, { no_space: 1 }]);
+  assert.equal(metrics.of('get').bytes, 4);
+  assert.equal(
+    puts.latency.reduce((sum, count) => sum + count, 0),
+    2,
+  );
+});
+
+test('checks refuse what the contract does not allow, before it is sent', async () => {
+  const faults = noFaults();
+  const backend = await memory((inner) => withChecks(withFaults(inner, faults)));
+  for (const key of ['', '/a', 'a/', 'a//b', '../a', 'a'.repeat(600)])
+    await assert.rejects(backend.bucket('one').put(key, body), (error) =>
+      isStorageError(error, 'invalid'),
+    );
+  assert.equal(faults.counts.put, 0);
+});
+
+describe('an object store that is opened', () => {
+  const deps = () => ({
+    clock: systemClock(undefined),
+    random: systemRandom(),
+    log: quietLog(),
+  });
+  const settings = { layout: 'buckets', bucketPrefix: 'wharf-demo', requestsMax: 4 } as const;
+
+  test('is known to take nothing from an account that may only read', async () => {
+    const empty =
+      '<?xml version="1.0"?><ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>';
+    await using server = await scriptedS3(({ method }) =>
+      method === 'GET' ? { status: 200, body: empty } : refusal(403, 'AccessDenied'),
+    );
+    const opened = await openBackend(
+      {
+        ...{ ...settings, kind: 's3', region: 'us-east-1', endpoint: server.endpoint },
+        credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+      },
+      deps(),
+    );
+    assert.equal(opened.isReadOnly, true);
+    await opened.backend.close();
+  });
+
+  test('leaves nothing of its trial behind', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'wharf-store-'));
+    const opened = await openBackend({ ...settings, kind: 'dir', path: folder }, deps());
+    assert.equal(opened.isReadOnly, false);
+    assert.deepEqual(await opened.backend.listBuckets({ prefix: '' }), []);
+    await opened.backend.close();
+    await rm(folder, { recursive: true });
+  });
+
+  test('is waited for until the signal ends it', async () => {
+    const server = await scriptedS3(() => ({ status: 200 }));
+    await server[Symbol.asyncDispose]();
+    const stop = new AbortController();
+    const { log, ...rest } = deps();
+    const opening = openBackend(
+      {
+        ...{ ...settings, kind: 's3', region: 'us-east-1', endpoint: server.endpoint },
+        credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+        retry: { firstPauseMs: 1, pauseMsMax: 2 },
+      },
+      { ...rest, log },
+      { signal: stop.signal },
+    );
+    while (log.lines.length === 0) await turn();
+    assert.match(log.lines[0]?.message ?? '', /calls wait/);
+    stop.abort(new Error('enough'));
+    await assert.rejects(opening, /enough/);
+  });
+});
