@@ -1,0 +1,94 @@
+/**
+ * One daemon with settings of its own, as a process that a test may kill at any moment. Killed,
+ * stopped, unmounted and removed when it is disposed of.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { SettingsInput } from '../../src/daemon/settings.ts';
+import { loadNative } from '../../src/platform/native.ts';
+
+const main = join(import.meta.dirname, '../../src/main.ts');
+const detachFlag = 2;
+const logKept = 20_000;
+
+export class Daemon implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), 'wharf-daemon-'));
+  readonly mount = join(this.folder, 'mnt');
+  readonly data = join(this.folder, 'data');
+  readonly store = join(this.folder, 'store');
+  /** The end of what all its processes have logged. */
+  log = '';
+  admin = '';
+  readonly #settings: Partial<SettingsInput>;
+  #child: ChildProcess | undefined;
+  #ended: Promise<number | null> = Promise.resolve(0);
+
+  constructor(settings: Partial<SettingsInput> = {}) {
+    this.#settings = settings;
+    mkdirSync(this.mount);
+  }
+
+  /** Starts a process; it need not be ready. */
+  spawn(): void {
+    const config = join(this.folder, 'wharf.yaml');
+    const settings: SettingsInput = {
+      ...{ host: 'a', vpool: 'demo', mount: this.mount, data: this.data },
+      registry: { sqlite: join(this.folder, 'registry.sqlite') },
+      backend: { kind: 'dir', path: this.store },
+      ...this.#settings,
+    };
+    writeFileSync(config, JSON.stringify(settings));
+    const child = spawn(process.execPath, [main, '--config', config], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+    });
+    this.#child = child;
+    this.#ended = new Promise((resolve) => child.on('close', resolve));
+  }
+
+  /** Starts a process and waits until it serves. */
+  async start(): Promise<void> {
+    this.spawn();
+    await this.ready();
+  }
+
+  ready(): Promise<void> {
+    const child = this.#child as ChildProcess;
+    let text = '';
+    return new Promise((resolve, reject) => {
+      child.stderr?.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+        this.log = (this.log + chunk.toString()).slice(-logKept);
+        const found = /"admin":"([^"]+)"[^\n]*"msg":"ready"/.exec(text);
+        if (!found) return;
+        this.admin = found[1] as string;
+        resolve();
+      });
+      void this.#ended.then((code) => reject(new Error(`daemon ended with ${code}: ${text}`)));
+    });
+  }
+
+  get pid(): number {
+    return this.#child?.pid as number;
+  }
+
+  /** Asks it to stop, or kills it; gives its exit code, null where a signal ended it. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    this.#child?.kill(signal);
+    return this.#ended;
+  }
+
+  async status<T>(): Promise<T> {
+    return (await (await fetch(`${this.admin}/v1/status`)).json()) as T;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end('SIGKILL');
+    const { native } = loadNative();
+    while (native?.unmountNow(this.mount, detachFlag) === 0);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
