@@ -19,12 +19,17 @@ import { daemonEndpoints } from './daemon/endpoints.ts';
 import type { Mount } from './frontend/fuse/mount.ts';
 import { mountFuse } from './frontend/fuse/mount.ts';
 import { mountFuseNative } from './frontend/fuse/fuse-native-mount.ts';
+import type { LoopDelay } from './platform/loop-delay.ts';
+import { measureLoopDelay } from './platform/loop-delay.ts';
+import type { Clock } from './ports/clock.ts';
 import type { NativeResult } from './platform/native.ts';
 import { loadNative } from './platform/native.ts';
 import type { Log } from './ports/log.ts';
 import type { Stack } from './daemon/stack.ts';
 import { openStack } from './daemon/stack.ts';
 
+const lateLoopPauseMs = 5000;
+const lateLoopMs = 500;
 const exitStatus = { failed: 1, usage: 2, software: invariantExitStatus } as const;
 
 async function readSettings(argv: readonly string[]): Promise<Settings> {
@@ -67,11 +72,14 @@ async function run(settings: Settings, log: Log): Promise<void> {
   let mount: Mount | undefined;
   onFatal(log, () => mount);
   const { native } = loaded;
+  const loopDelay = measureLoopDelay();
   const stack = await openStack({ native, log, startedMs, signal }, settings);
+  const ending = new AbortController();
+  void tellOfLateLoop(loopDelay, stack.clock, log, ending.signal);
   try {
     mount = await mountWith(loaded, settings, stack, log);
     const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
-    const endpoints = daemonEndpoints(settings, stack, { startedMs, transport });
+    const endpoints = daemonEndpoints(settings, stack, { startedMs, transport, loopDelay });
     const admin = await openAdminServer(settings.admin.port, endpoints);
     const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };
     log.info(ready, 'ready');
@@ -83,6 +91,8 @@ async function run(settings: Settings, log: Log): Promise<void> {
     await mount.unmount();
     mount = undefined;
   } finally {
+    ending.abort();
+    loopDelay.close();
     await drain(stack, log);
     mount?.detachNow();
   }
@@ -110,6 +120,20 @@ function mountWith(
     timeoutMs: settings.fuse.timeout,
     isReadOnly,
   });
+}
+
+/** A loop that is late makes every VM of this host wait: that is worth a line. */
+async function tellOfLateLoop(
+  loopDelay: LoopDelay,
+  clock: Clock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await clock.sleep(lateLoopPauseMs, { signal }).catch(() => {});
+    const delayMs = Math.round(loopDelay.takeMaxMs());
+    if (delayMs > lateLoopMs) log.warn({ delayMs }, 'event loop was late: all I/O waited for it');
+  }
 }
 
 async function drain(stack: Stack, log: Log): Promise<void> {

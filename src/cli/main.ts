@@ -1,9 +1,9 @@
 /** The `wharf` command. */
 
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { describeError } from '../core/errors.ts';
+import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import type { GlobalOptions } from './reports.ts';
 import { listHosts, listVdisks, listVpools, showStatus, showVdisk, syncVdisk } from './reports.ts';
@@ -44,9 +44,8 @@ program
   .description('run the daemon of one host')
   .requiredOption('--config <file>', 'settings, as config/wharf.yaml')
   .action(({ config }: { config: string }) => {
-    const main = join(import.meta.dirname, '../main.ts');
-    const env = { ...process.env, UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16' };
-    const argv = [main, '--config', config];
+    const argv = [...daemonFlags, daemonFile, '--config', config];
+    const env = daemonEnvironment();
     process.on('SIGTERM', () => {});
     process.on('SIGINT', () => {});
     process.exitCode = spawnSync(process.execPath, argv, { stdio: 'inherit', env }).status ?? 1;

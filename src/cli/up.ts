@@ -12,6 +12,7 @@ import { parseSettings } from '../daemon/settings.ts';
 import { formatSize } from '../daemon/units.ts';
 import { describeError } from '../core/errors.ts';
 import { call, runtimeFolder } from './client.ts';
+import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 
 export interface UpOptions {
@@ -34,9 +35,7 @@ interface Ready {
 
 const vpool = 'demo';
 const host = 'a';
-const mainFile = join(import.meta.dirname, '../main.ts');
 const statusPauseMs = 1000;
-const threadPoolSize = '16';
 
 /** One line for the user: key, what was found, what is allowed. */
 function refuse(flag: string, found: string, allowed: string): never {
@@ -67,10 +66,11 @@ function toSettings(options: UpOptions): SettingsInput {
 }
 
 function startDaemon(settings: SettingsInput): ChildProcess {
-  const child = fork(mainFile, ['--ipc'], {
+  const child = fork(daemonFile, ['--ipc'], {
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    env: { ...process.env, UV_THREADPOOL_SIZE: threadPoolSize },
+    env: daemonEnvironment(),
+    execArgv: [...daemonFlags],
   });
   child.send(settings);
   return child;

@@ -5,6 +5,9 @@ import { StorageError } from '../core/errors.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
 import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { Attributes } from '../ports/file-system.ts';
+import type { LoopDelay } from '../platform/loop-delay.ts';
+import type { VolumeStatus } from '../volume/volume.ts';
+import { stackMetrics } from './metrics.ts';
 import type { Stack } from './stack.ts';
 
 export interface VdiskReport {
@@ -18,12 +21,29 @@ export interface VdiskReport {
   readonly waiting?: string | undefined;
 }
 
+export interface DaemonFacts {
+  /** Wall clock. */
+  readonly startedMs: number;
+  /** What carries FUSE requests, and why where it is not the fastest. */
+  readonly transport: string;
+  readonly loopDelay: LoopDelay;
+}
+
+function summary(volumes: readonly VolumeStatus[]) {
+  return {
+    openVolumes: volumes.length,
+    notDestagedBytes: volumes.reduce((sum, { notDestagedBytes }) => sum + notDestagedBytes, 0),
+    failedVolumes: volumes.filter(({ state }) => state === 'failed').length,
+    waiting: volumes.flatMap(({ waiting }) => waiting ?? []),
+  };
+}
+
 export function daemonEndpoints(
   settings: Settings,
   stack: Stack,
-  { startedMs, transport }: { readonly startedMs: number; readonly transport: string },
+  { startedMs, transport, loopDelay }: DaemonFacts,
 ): Endpoints {
-  const { fileSystem, volumes, cache, monitor, router } = stack;
+  const { fileSystem, volumes, cache, monitor } = stack;
   const report = async (path: string, attributes: Attributes): Promise<VdiskReport> => {
     const id = await fileSystem.objectOf(attributes.ino);
     const status = id && volumes.opened(id)?.status();
@@ -53,8 +73,6 @@ export function daemonEndpoints(
     if (!attributes.isVolume) throw new StorageError('invalid', `${path} is not a vDisk`);
     return { path, attributes };
   };
-  const openVolumes = () =>
-    [...router.openObjects()].flatMap(({ id }) => volumes.opened(id)?.status() ?? []);
   return {
     'GET /healthz': async () => ({ ok: true }),
     'GET /v1/status': async () => ({
@@ -63,17 +81,16 @@ export function daemonEndpoints(
       mount: settings.mount,
       pid: process.pid,
       startedAt: new Date(startedMs).toISOString(),
-      openVolumes: openVolumes().length,
-      notDestagedBytes: openVolumes().reduce((sum, volume) => sum + volume.notDestagedBytes, 0),
-      failedVolumes: openVolumes().filter(({ state }) => state === 'failed').length,
-      waiting: openVolumes().flatMap(({ waiting }) => waiting ?? []),
+      ...summary(volumes.statuses()),
       cache: cache.statistics(),
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
       transport,
+      eventLoopDelayMs: Math.round(loopDelay.percentileMs(0.99)),
       residentBytes: process.memoryUsage().rss,
     }),
+    'GET /metrics': async () => stackMetrics(stack, loopDelay),
     'GET /v1/hosts': async () => ({
       hosts: [{ id: settings.host, mount: settings.mount, pid: process.pid, state: 'up' }],
     }),

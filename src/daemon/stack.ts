@@ -36,6 +36,7 @@ export interface Stack extends AsyncDisposable {
   readonly fileSystem: WharfFileSystem;
   readonly router: ObjectRouter;
   readonly volumes: VolumeDriver;
+  readonly files: FileDriver;
   readonly records: ObjectRecords;
   readonly cache: SegmentCache;
   readonly monitor: RetryMonitor;
@@ -131,7 +132,7 @@ async function assemble(
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await fileSystem.reconcile(id, sizeBytes);
   return {
-    ...{ clock, fileSystem, router, volumes, records, cache, monitor, metrics, isReadOnly },
+    ...{ clock, fileSystem, router, volumes, files, records, cache, monitor, metrics, isReadOnly },
     [Symbol.asyncDispose]: () => closing.close(),
   };
 }

@@ -25,6 +25,8 @@ import { SegmentUsage } from './segment-usage.ts';
 import type { VolumeSettings } from './settings.ts';
 
 const deletionsPerCall = 1000;
+/** A delta holds at most so many times what makes a checkpoint due. */
+const deltasMax = 2;
 
 export interface CheckpointerDeps extends MapSegmentWriterDeps {
   readonly clock: Clock;
@@ -76,6 +78,15 @@ export class Checkpointer {
   async checkpointNow(): Promise<void> {
     await this.#running;
     if (this.#deps.committer.head.tail.length > 0) await this.#start();
+  }
+
+  /**
+   * Resolves when the delta may take another cut: one that grows while a slow checkpoint runs has
+   * a bound too, and the writers of the volume wait for it in the end.
+   */
+  async roomInDelta(): Promise<void> {
+    const { map } = this.#deps;
+    while (map.delta.rowCount >= deltasMax * this.#settings.deltaBlocksMax) await this.#start();
   }
 
   drained(): Promise<void> {

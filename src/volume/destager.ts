@@ -142,6 +142,7 @@ export class Destager {
       const written = await writeCut(this.#deps, cut, this.#settings.segmentBytes);
       await written.stored;
       await before;
+      await checkpointer.roomInDelta();
       const ranges = toRanges(sequencer.epoch, written.sequences);
       await committer.commit(
         (head) => ({

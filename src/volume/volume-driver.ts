@@ -22,7 +22,7 @@ import type { Heads } from '../registry/object-records.ts';
 import { openVolume } from './open-volume.ts';
 import { PageBudget } from './page-budget.ts';
 import type { VolumeSettings } from './settings.ts';
-import type { Volume } from './volume.ts';
+import type { Volume, VolumeStatus } from './volume.ts';
 
 /** The SSD cache as the driver needs it. */
 export interface SegmentSources {
@@ -63,6 +63,11 @@ export class VolumeDriver implements ObjectDriver {
   /** The volume where it is open. */
   opened(id: ObjectId): Volume | undefined {
     return this.#open.get(id);
+  }
+
+  /** Of all volumes that are open here. */
+  statuses(): VolumeStatus[] {
+    return Array.from(this.#open.values(), (volume) => volume.status());
   }
 
   /** Pages of block maps in memory, over all volumes. */

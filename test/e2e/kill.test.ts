@@ -74,6 +74,8 @@ function stamp(index: number, version: number, bytes: number): Buffer {
   return stamped;
 }
 
+const list = (names: ReadonlySet<string>) => [...names].join(' ');
+
 /** The version, or -1 for what no write can have left. */
 function versionIn(bytes: Buffer, index: number): number {
   const version = bytes.length === 0 ? 0 : bytes.readUInt32LE(4);
@@ -111,7 +113,7 @@ class World {
     const found = new Set((await fs.readdir(mount)).filter((name) => name.startsWith('name')));
     const { before, after } = this.#names;
     const isOne = [before, after].some((names) => names.symmetricDifference(found).size === 0);
-    assert.ok(isOne, `names ${[...found]}, not ${[...before]} nor ${[...after]}`);
+    assert.ok(isOne, `names ${list(found)}, not ${list(before)} nor ${list(after)}`);
     this.#names = { before: found, after: found };
   }
 

@@ -117,10 +117,42 @@ describe('a playground', { skip }, () => {
     assert.equal((await wharf('status', ...given)).code, 0);
     assert.equal((await wharf('vdisk', 'show', 'demo:/disk.raw', ...given)).code, 0);
     assert.equal((await wharf('vdisk', 'sync', '/disk.raw', ...given)).code, 0);
+    const metrics = await (await fetch(`${admin}/metrics`)).text();
+    assert.match(metrics, /^wharf_backend_request_seconds_count\{operation="put"\} [1-9]/m);
+    assert.match(metrics, /^wharf_volumes\{state="open"\} 1$/m);
     const missing = await wharf('vdisk', 'show', '/nothing.raw', ...given);
     assert.deepEqual([missing.code, missing.stderr.trim().split('\n').length], [3, 1]);
     assert.equal((await wharf('vdisk', 'frobnicate', ...given)).code, 2);
     assert.equal((await wharf('status', '--admin', 'http://127.0.0.1:1')).code, 4);
+  });
+
+  test('serves an object store that takes nothing read-only', async () => {
+    await using playground = new Playground();
+    const { store, mount } = playground;
+    await fs.mkdir(store);
+    await sh('mount', '-t', 'tmpfs', '-o', 'size=64m', 'wharf-test', store);
+    try {
+      await playground.start();
+      await fs.writeFile(join(mount, 'note.txt'), 'hello');
+      await fs.writeFile(join(mount, 'disk.raw'), Buffer.alloc(2 ** 20, 1));
+      assert.equal((await wharf('vdisk', 'sync', join(mount, 'disk.raw'))).code, 0);
+      assert.equal(await playground.stop(), 0);
+      await sh('mount', '-o', 'remount,ro', store);
+      await playground.start();
+      assert.equal(await fs.readFile(join(mount, 'note.txt'), 'utf8'), 'hello');
+      assert.ok((await fs.readFile(join(mount, 'disk.raw'))).equals(Buffer.alloc(2 ** 20, 1)));
+      const refused = { code: 'EROFS' };
+      await assert.rejects(fs.writeFile(join(mount, 'new'), ''), refused);
+      await assert.rejects(fs.open(join(mount, 'disk.raw'), 'r+'), refused);
+      await assert.rejects(fs.unlink(join(mount, 'note.txt')), refused);
+      assert.equal(await playground.stop(), 0);
+      await sh('mount', '-o', 'remount,rw', store);
+      await playground.start();
+      await fs.writeFile(join(mount, 'new'), '');
+    } finally {
+      await playground.stop();
+      await sh('umount', store);
+    }
   });
 
   test('refuses a second daemon on the same data, naming who holds it', async () => {

@@ -7,10 +7,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { daemonEnvironment, daemonFile, daemonFlags } from '../../src/cli/daemon-process.ts';
 import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { loadNative } from '../../src/platform/native.ts';
 
-const main = join(import.meta.dirname, '../../src/main.ts');
 const detachFlag = 2;
 const logKept = 20_000;
 
@@ -41,9 +41,9 @@ export class Daemon implements AsyncDisposable {
       ...this.#settings,
     };
     writeFileSync(config, JSON.stringify(settings));
-    const child = spawn(process.execPath, [main, '--config', config], {
+    const child = spawn(process.execPath, [...daemonFlags, daemonFile, '--config', config], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+      env: daemonEnvironment(),
     });
     this.#child = child;
     this.#ended = new Promise((resolve) => child.on('close', resolve));

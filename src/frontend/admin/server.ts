@@ -9,8 +9,8 @@ import type { ErrorCode } from '../../core/errors.ts';
 import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
 
 export type Query = URLSearchParams;
-/** Answers with what becomes JSON. */
-export type Endpoint = (query: Query) => Promise<object>;
+/** Answers with what becomes JSON, or with text. */
+export type Endpoint = (query: Query) => Promise<object | string>;
 /** By method and path, as `GET /v1/status`. */
 export type Endpoints = Readonly<Record<string, Endpoint>>;
 
@@ -31,8 +31,10 @@ export interface AdminServer {
 export async function openAdminServer(port: number, endpoints: Endpoints): Promise<AdminServer> {
   const server = createServer((request, response) => {
     void answer(endpoints, request).then(({ status, body }) => {
-      response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
-      response.end(`${JSON.stringify(body)}\n`);
+      const isText = typeof body === 'string';
+      const type = isText ? 'text/plain; version=0.0.4' : 'application/json';
+      response.writeHead(status, { 'content-type': type, connection: 'close' });
+      response.end(isText ? body : `${JSON.stringify(body)}\n`);
     });
   });
   await listen(server, port);
@@ -59,7 +61,7 @@ function listen(server: Server, port: number): Promise<void> {
 async function answer(
   endpoints: Endpoints,
   request: IncomingMessage,
-): Promise<{ status: number; body: object }> {
+): Promise<{ status: number; body: object | string }> {
   const host = request.headers.host?.replace(/:\d+$/, '');
   if (host !== '127.0.0.1' && host !== 'localhost')
     return { status: 403, body: { error: 'only for this machine', code: 'access_denied' } };

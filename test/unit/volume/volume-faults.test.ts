@@ -44,6 +44,35 @@ describe('a volume in trouble', () => {
     await volume.close();
   });
 
+  test('makes writers wait for a checkpoint that is slow, so that memory has a bound', async () => {
+    const world = new VolumeWorld({ cutBytes: 64 * KiB });
+    world.isUncached = true;
+    const volume = await world.create();
+    const leafBytes = 1024 * KiB;
+    const leaves = 200;
+    for (let leaf = 0; leaf < leaves; leaf += 1)
+      await volume.write(leaf * leafBytes, filled(4096, 1));
+    await volume.sync();
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    world.faults.delay = async (operation) => (operation === 'get' ? held : undefined);
+    const blocks = 8 * leaves;
+    let written = 0;
+    const writer = (async () => {
+      for (; written < blocks; written += 1) {
+        const at = (written % leaves) * leafBytes + Math.floor(written / leaves) * 4096;
+        await volume.write(at, filled(4096, 2));
+      }
+    })();
+    for (let turn = 0; turn < 100 && volume.status().waiting === undefined; turn += 1) await soon();
+    assert.equal(volume.status().waiting, 'journal full');
+    release();
+    await writer;
+    await volume.sync();
+    for (let leaf = 0; leaf < leaves; leaf += 1)
+      assert.deepEqual(await read(volume, leaf * leafBytes, 8 * 4096), filled(8 * 4096, 2));
+    await volume.close();
+  });
+
   test('waits for a backend that is full, and loses nothing', async () => {
     const world = new VolumeWorld();
     const volume = await world.create();

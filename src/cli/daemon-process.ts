@@ -1,0 +1,16 @@
+/** How a daemon is started: the flags and the environment that its process needs. */
+
+import { join } from 'node:path';
+
+export const daemonFile = join(import.meta.dirname, '../main.ts');
+
+/** MiB; V8 would let short-lived objects take 128 MiB before it looks for dead ones. */
+const semiSpaceMiB = 16;
+export const daemonFlags: readonly string[] = [`--max-semi-space-size=${semiSpaceMiB}`];
+
+/** Threads that wait for disks. */
+const threadPoolSize = '16';
+
+export function daemonEnvironment(): NodeJS.ProcessEnv {
+  return { UV_THREADPOOL_SIZE: threadPoolSize, ...process.env };
+}
