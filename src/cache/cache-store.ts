@@ -1,38 +1,36 @@
 /**
- * The cache on SSD: slots of 64 KiB in one data file, and a record for each slot in an index file.
- * Nothing is synced: every byte is verified when it is read, so a torn or stale slot is a miss. A
- * disk that fails turns the cache off for a while, never a read into an error.
+ * The cache on SSD: slots of one line each in a data file, and an index file that says what they
+ * hold. Nothing is synced: every byte is verified when it is read, so a torn or stale slot is a
+ * miss. Trouble of the disk never gets out of here:
  *
- * Index record, 64 bytes, little-endian: u32 magic "WCIX", u16 version (1), u16 valid bitmap, 16 B
- * object id, u32 epoch, u32 sequence, u32 line, 24 B zero, u32 CRC-32C of all before it.
+ *   on       lines are read and taken
+ *   paused   a write failed: lines are read, none is taken; tried again after a while
+ *   absent   the files could not be opened: as if empty; tried again after a while
+ *   closed   nothing more
+ *
+ * An alarm tells of the first failure and a line of the log of the end of it, not of each one.
+ * The last free bytes of the disk are left to the journals, whose writers would have to wait.
  */
 
 import { describeError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { isPending } from '../core/eventually.ts';
-import type { ObjectId } from '../core/units.ts';
-import { objectId } from '../core/units.ts';
+import { GiB } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Disk, DiskFile } from '../ports/disk.ts';
 import type { Log } from '../ports/log.ts';
+import type { StoredLine } from './index-record.ts';
+import { decodeIndexRecords, encodeIndexRecord, indexRecordBytes } from './index-record.ts';
+import { lineBytes } from './line-slots.ts';
 
-export const lineBytes = 64 * 1024;
-const recordBytes = 64;
-const checksumAt = 60;
-const magic = 0x5849_4357;
-const version = 1;
 const pauseMs = 30_000;
 const recordsPerRead = 16_384;
-
-export interface StoredLine {
-  readonly slot: number;
-  readonly id: ObjectId;
-  readonly epoch: number;
-  readonly sequence: number;
-  readonly line: number;
-  readonly valid: number;
-}
+/** What a growing cache leaves free: a share of the disk, at most so much. */
+const reserveShare = 0.05;
+const reserveBytesMax = 8 * GiB;
+/** What `read` says where the disk failed. */
+export const unreadable = -1;
 
 export interface CacheStoreDeps {
   readonly disk: Disk;
@@ -41,94 +39,148 @@ export interface CacheStoreDeps {
   readonly log: Log;
 }
 
+interface Files {
+  readonly data: DiskFile;
+  readonly index: DiskFile;
+}
+
 export class CacheStore {
   readonly #deps: CacheStoreDeps;
-  readonly #data: DiskFile;
-  readonly #index: DiskFile;
-  readonly #record = new Uint8Array(recordBytes);
-  readonly #view = new DataView(this.#record.buffer);
-  #offUntilMs = 0;
+  readonly #folder: string;
+  readonly #slotCount: number;
+  readonly #record = new Uint8Array(indexRecordBytes);
+  #files: Files | undefined;
+  /** When to try again; undefined: nothing is wrong. */
+  #resumeMs: number | undefined;
+  #readAlarmMs = Number.NEGATIVE_INFINITY;
+  #isClosed = false;
 
-  constructor(deps: CacheStoreDeps, folder: string) {
+  constructor(deps: CacheStoreDeps, folder: string, slotCount: number) {
     this.#deps = deps;
-    deps.disk.makeFolder(folder);
-    this.#data = deps.disk.open(`${folder}/cache.data`, 'create');
-    this.#index = deps.disk.open(`${folder}/cache.index`, 'create');
+    this.#folder = folder;
+    this.#slotCount = slotCount;
+    this.#open();
   }
 
+  /** It takes no lines now. */
   get isOff(): boolean {
-    return this.#offUntilMs > 0 && this.#deps.clock.monotonicMs() < this.#offUntilMs;
+    if (this.#isClosed) return true;
+    return this.#resumeMs !== undefined && this.#deps.clock.monotonicMs() < this.#resumeMs;
   }
 
-  /** What the index names, of the first `slotCount` slots. */
-  async load(slotCount: number, found: (line: StoredLine) => void): Promise<void> {
-    const buffer = new Uint8Array(recordsPerRead * recordBytes);
-    for (let first = 0; first < slotCount; first += recordsPerRead) {
-      const read = this.#index.read(first * recordBytes, buffer);
-      const bytes = isPending(read) ? await read : read;
-      const records = Math.floor(bytes / recordBytes);
-      for (let index = 0; index < records && first + index < slotCount; index += 1) {
-        const at = index * recordBytes;
-        const line = this.#decode(buffer.subarray(at, at + recordBytes), first + index);
-        if (line) found(line);
+  /** What the index names, slots in ascending order. */
+  async load(found: (line: StoredLine) => void): Promise<void> {
+    if (!this.#files) return;
+    const { checksum } = this.#deps;
+    const buffer = new Uint8Array(Math.min(recordsPerRead, this.#slotCount) * indexRecordBytes);
+    try {
+      for (let first = 0; first < this.#slotCount; first += recordsPerRead) {
+        const slots = Math.min(recordsPerRead, this.#slotCount - first);
+        const into = buffer.subarray(0, slots * indexRecordBytes);
+        const read = this.#files.index.read(first * indexRecordBytes, into);
+        const bytes = isPending(read) ? await read : read;
+        decodeIndexRecords(into.subarray(0, bytes), first, checksum, found);
+        if (bytes < into.length) return;
       }
-      if (bytes < buffer.length) return;
+    } catch (error) {
+      this.#deps.log.error({ error: describeError(error) }, 'index of the read cache is lost');
     }
   }
 
+  /** Bytes of the slot; `unreadable` where the disk failed. */
   read(slot: number, offset: number, into: Uint8Array): Eventually<number> {
-    return this.#data.read(slot * lineBytes + offset, into);
+    if (!this.#files) return unreadable;
+    try {
+      const read = this.#files.data.read(slot * lineBytes + offset, into);
+      return isPending(read) ? read.catch((error: unknown) => this.#readFailed(error)) : read;
+    } catch (error) {
+      return this.#readFailed(error);
+    }
   }
 
-  /** False where the disk refused it. */
+  /** False where the line was not taken. */
   write(line: StoredLine, bytes: Uint8Array): boolean {
-    if (this.isOff) return false;
+    encodeIndexRecord(line, this.#record, this.#deps.checksum);
+    return this.#change(({ data, index }) => {
+      data.write(line.slot * lineBytes, [bytes]);
+      index.write(line.slot * indexRecordBytes, [this.#record]);
+    });
+  }
+
+  /** The slot's bytes were wrong: the next start doesn't believe in them either. */
+  clear(slot: number): void {
+    this.#record.fill(0);
+    this.#change(({ index }) => index.write(slot * indexRecordBytes, [this.#record]));
+  }
+
+  /** Whether the disk has room for a slot that was never used. */
+  mayGrow(): boolean {
     try {
-      this.#data.write(line.slot * lineBytes, [bytes]);
-      this.#index.write(line.slot * recordBytes, [this.#encode(line)]);
-      return true;
-    } catch (error) {
-      this.#offUntilMs = this.#deps.clock.monotonicMs() + pauseMs;
-      this.#deps.log.error(
-        { error: describeError(error), pauseMs },
-        'read cache is off for a while',
-      );
+      const { totalBytes, freeBytes } = this.#deps.disk.space(this.#folder);
+      return freeBytes > Math.min(totalBytes * reserveShare, reserveBytesMax);
+    } catch {
       return false;
     }
   }
 
   async close(): Promise<void> {
-    await this.#data.close();
-    await this.#index.close();
+    this.#isClosed = true;
+    await this.#files?.data.close();
+    await this.#files?.index.close();
   }
 
-  #encode(line: StoredLine): Uint8Array {
-    const view = this.#view;
-    this.#record.fill(0);
-    view.setUint32(0, magic, true);
-    view.setUint16(4, version, true);
-    view.setUint16(6, line.valid, true);
-    this.#record.set(Buffer.from(line.id, 'hex'), 8);
-    view.setUint32(24, line.epoch, true);
-    view.setUint32(28, line.sequence, true);
-    view.setUint32(32, line.line, true);
-    const crc = this.#deps.checksum.crc32c(this.#record.subarray(0, checksumAt));
-    view.setUint32(checksumAt, crc, true);
-    return this.#record;
+  #change(act: (files: Files) => void): boolean {
+    if (this.isOff || (!this.#files && !this.#open()) || !this.#files) return false;
+    try {
+      act(this.#files);
+    } catch (error) {
+      this.#pause(error);
+      return false;
+    }
+    if (this.#resumeMs !== undefined) {
+      this.#deps.log.info({ folder: this.#folder }, 'read cache takes lines again');
+      this.#resumeMs = undefined;
+    }
+    return true;
   }
 
-  #decode(record: Uint8Array, slot: number): StoredLine | undefined {
-    const view = new DataView(record.buffer, record.byteOffset, recordBytes);
-    if (view.getUint32(0, true) !== magic || view.getUint16(4, true) !== version) return undefined;
-    const crc = this.#deps.checksum.crc32c(record.subarray(0, checksumAt));
-    if (view.getUint32(checksumAt, true) !== crc) return undefined;
-    return {
-      slot,
-      valid: view.getUint16(6, true),
-      id: objectId(Buffer.from(record.subarray(8, 24)).toString('hex')),
-      epoch: view.getUint32(24, true),
-      sequence: view.getUint32(28, true),
-      line: view.getUint32(32, true),
-    };
+  /** False where the files can't be opened now. */
+  #open(): boolean {
+    const { disk } = this.#deps;
+    let data: DiskFile | undefined;
+    try {
+      disk.makeFolder(this.#folder);
+      data = disk.open(`${this.#folder}/cache.data`, 'create');
+      const index = disk.open(`${this.#folder}/cache.index`, 'create');
+      this.#files = { data, index };
+      // The bound may have been lowered since the last start.
+      const dataBytesMax = this.#slotCount * lineBytes;
+      const indexBytesMax = this.#slotCount * indexRecordBytes;
+      if (data.size() > dataBytesMax) data.truncate(dataBytesMax);
+      if (index.size() > indexBytesMax) index.truncate(indexBytesMax);
+      return true;
+    } catch (error) {
+      if (data && !this.#files) void data.close().catch(() => {});
+      this.#pause(error);
+      return false;
+    }
+  }
+
+  #pause(error: unknown): void {
+    const isFirst = this.#resumeMs === undefined;
+    this.#resumeMs = this.#deps.clock.monotonicMs() + pauseMs;
+    if (!isFirst) return;
+    const facts = { error: describeError(error), folder: this.#folder, pauseMs };
+    this.#deps.log.error(facts, 'read cache takes no lines: its disk fails or is full');
+  }
+
+  #readFailed(error: unknown): number {
+    const now = this.#deps.clock.monotonicMs();
+    if (!this.#isClosed && now - this.#readAlarmMs >= pauseMs) {
+      this.#readAlarmMs = now;
+      const facts = { error: describeError(error), folder: this.#folder };
+      this.#deps.log.error(facts, 'read cache can not be read in part');
+    }
+    return unreadable;
   }
 }

@@ -1,28 +1,36 @@
 /**
  * The SSD read cache of a host, shared by all its volumes: lines of 64 KiB of segments. Segments
- * never change, so a line stays right across restarts, snapshots and moves; what fails its
- * checksum is dropped and fetched again.
+ * never change, so a line stays right across restarts, snapshots and moves. Lines are kept as they
+ * come; every read verifies the chunks it asked for, and what is wrong is dropped and fetched anew.
  *
- * A read of lines that are there is answered at once where the page cache has them. Missing lines
- * are fetched whole, neighbours together, once for all who wait for them.
+ * A read of lines that are there is answered at once where the page cache has them. Those that are
+ * missing are fetched whole, neighbours together, once for all who wait for them. While the disk
+ * takes no lines, what is asked for is fetched and nothing else.
  */
 
+import { describeError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { isPending } from '../core/eventually.ts';
-import { limits } from '../core/limits.ts';
-import { Permits } from '../core/permits.ts';
+import { invariant } from '../core/invariant.ts';
+import { TaskGroup } from '../core/task-group.ts';
 import type { ObjectId } from '../core/units.ts';
+import { MiB } from '../core/units.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
 import type { ChunkRun, SegmentSource } from '../ports/segment-source.ts';
 import type { CacheStoreDeps } from './cache-store.ts';
-import { CacheStore, lineBytes } from './cache-store.ts';
+import { CacheStore } from './cache-store.ts';
 import { ChunkVerifier } from './chunk-verifier.ts';
-import { lineHash, LineTable } from './line-table.ts';
-import { S3Fifo } from './s3-fifo.ts';
+import type { StoredLine } from './index-record.ts';
+import type { SegmentRef } from './line-flights.ts';
+import { LineFlights } from './line-flights.ts';
+import { LineSlots, lineBytes, partsOf } from './line-slots.ts';
 import { SegmentFetcher } from './segment-fetcher.ts';
 
-const partBytes = limits.blockBytes;
-const linesPerFetch = limits.requestBytesMax / lineBytes;
+const slotCountMin = 16;
+/** Of one segment that was just put, so that remembering it never holds up the loop for long. */
+const insertBytesMax = 8 * MiB;
+/** Slots looked at in one turn when an object is forgotten. */
+const slotsPerSweep = 8192;
 
 export interface CacheSettings {
   readonly folder: string;
@@ -32,300 +40,276 @@ export interface CacheSettings {
 }
 
 export interface CacheStatistics {
+  /** Reads that were answered from the SSD alone, and the others. */
   readonly hits: number;
   readonly misses: number;
+  /** Lines on the SSD that were wrong or could not be read. */
   readonly damagedLines: number;
   readonly cachedBytes: number;
+  /** Requests to the backend, and what they brought. */
+  readonly fetches: number;
   readonly fetchedBytes: number;
+  /** The SSD takes no lines now. */
   readonly isOff: boolean;
 }
 
-/** A segment as the cache names it. */
-interface SegmentRef {
-  readonly object: number;
-  readonly id: ObjectId;
-  readonly epoch: number;
-  readonly sequence: number;
-  readonly fetcher: SegmentFetcher;
+/** A read that has to wait: for bytes of the SSD, and for lines that are not there. */
+interface Unfinished {
+  readonly waits: Promise<void>[];
+  readonly missing: number[];
 }
 
 export class SegmentCache {
   readonly #deps: CacheStoreDeps;
   readonly #store: CacheStore;
   readonly #verifier: ChunkVerifier;
-  readonly #slotCount: number;
-  readonly #table: LineTable;
-  readonly #policy: S3Fifo;
-  #freeSlots: number[] = [];
-  #usedSlots = 0;
+  readonly #slots: LineSlots;
+  readonly #flights: LineFlights;
+  /** Objects by their number in this process. */
   readonly #objects = new Map<ObjectId, number>();
-  readonly #flights = new Map<string, Promise<Uint8Array>>();
-  readonly #inFlight: Permits;
-  readonly #counts = { hits: 0, misses: 0, damagedLines: 0, fetchedBytes: 0 };
+  #nextObject = 1;
+  readonly #counts = { hits: 0, misses: 0, damagedLines: 0 };
+  readonly #sweeps: TaskGroup;
+  #isClosed = false;
+  readonly #mayGrow = () => this.#store.mayGrow();
 
   private constructor(deps: CacheStoreDeps, settings: CacheSettings) {
+    const slotCount = Math.max(slotCountMin, Math.floor(settings.cacheBytesMax / lineBytes));
     this.#deps = deps;
-    this.#store = new CacheStore(deps, settings.folder);
+    this.#store = new CacheStore(deps, settings.folder, slotCount);
     this.#verifier = new ChunkVerifier(deps.checksum);
-    this.#slotCount = Math.max(16, Math.floor(settings.cacheBytesMax / lineBytes));
-    this.#table = new LineTable(this.#slotCount);
-    this.#policy = new S3Fifo(this.#slotCount);
-    this.#inFlight = new Permits(settings.fetchBytesMax);
+    this.#slots = new LineSlots(slotCount);
+    this.#sweeps = new TaskGroup((error) => {
+      deps.log.error({ error: describeError(error) }, 'lines of a deleted object are still cached');
+    });
+    this.#flights = new LineFlights(settings.fetchBytesMax, (segment, line, bytes) =>
+      this.#keep(segment, line, bytes),
+    );
   }
 
+  /** Never fails: without its files it fetches everything. */
   static async open(deps: CacheStoreDeps, settings: CacheSettings): Promise<SegmentCache> {
     const cache = new SegmentCache(deps, settings);
-    await cache.#load();
+    await cache.#store.load((line) => cache.#restore(line));
     return cache;
   }
 
+  /** The segments in `store`, which waits for a backend in trouble until the signal fires. */
   source(id: ObjectId, store: BlobStore, signal: AbortSignal): SegmentSource {
     const object = this.#numberOf(id);
-    const { clock, log } = this.#deps;
+    const { clock } = this.#deps;
+    const log = this.#deps.log.child({ object: id });
     const fetcher = new SegmentFetcher({ clock, log, verifier: this.#verifier }, store, signal);
-    const refOf = (epoch: number, sequence: number): SegmentRef => ({
+    const segment = (epoch: number, sequence: number): SegmentRef => ({
       ...{ object, id, epoch, sequence, fetcher },
     });
     return {
-      read: (run, into) => this.#read(object, run, into, refOf),
-      prefetch: (epoch, sequence, offset, bytes) =>
-        this.#prefetch(refOf(epoch, sequence), offset, bytes),
-      insert: (epoch, sequence, body) => this.#insert(refOf(epoch, sequence), body),
-    };
-  }
-
-  forget(id: ObjectId): void {
-    const object = this.#objects.get(id);
-    if (object === undefined) return;
-    for (let slot = 0; slot < this.#slotCount; slot += 1)
-      if (this.#table.valid(slot) !== 0 && this.#table.objectOf(slot) === object)
-        this.#table.remove(slot);
-    this.#objects.delete(id);
-  }
-
-  statistics(): CacheStatistics {
-    const cachedBytes = this.#usedSlots * lineBytes;
-    return { ...this.#counts, cachedBytes, isOff: this.#store.isOff };
-  }
-
-  close(): Promise<void> {
-    return this.#store.close();
-  }
-
-  #read(
-    object: number,
-    run: ChunkRun,
-    into: Uint8Array,
-    refOf: (epoch: number, sequence: number) => SegmentRef,
-  ): Eventually<void> {
-    const cached = this.#readCached(object, run, into);
-    if (cached === 'hit') {
-      if (this.#verifier.firstWrong(run, into) === -1) {
-        this.#counts.hits += 1;
-        return;
-      }
-      this.#dropDamaged(object, run, into.length);
-    } else if (cached !== 'miss') {
-      return cached.then((isWhole) => {
-        if (isWhole && this.#verifier.firstWrong(run, into) === -1) {
+      read: (run, into) => {
+        const unfinished = this.#readCached(object, run, into);
+        if (unfinished === undefined && this.#verifier.isRight(run, into)) {
           this.#counts.hits += 1;
           return;
         }
-        this.#dropDamaged(object, run, into.length);
-        return this.#readThrough(refOf(run.epoch, run.sequence), run, into);
-      });
-    }
-    return this.#readThrough(refOf(run.epoch, run.sequence), run, into);
+        return this.#finish(segment(run.epoch, run.sequence), run, into, unfinished);
+      },
+      prefetch: (epoch, sequence, offset, bytes) =>
+        this.#prefetch(segment(epoch, sequence), offset, bytes),
+      insert: (epoch, sequence, body) => this.#insert(segment(epoch, sequence), body),
+    };
   }
 
-  /** From lines that are all there. The promise tells whether all bytes came. */
-  #readCached(object: number, run: ChunkRun, into: Uint8Array): 'hit' | 'miss' | Promise<boolean> {
+  /**
+   * The object is gone. Its lines are never found again and their slots are free soon; what the
+   * index still says of them is a line that nobody asks for, the first to go after a restart.
+   */
+  forget(id: ObjectId): void {
+    const object = this.#objects.get(id);
+    if (object === undefined) return;
+    this.#objects.delete(id);
+    this.#sweeps.run(async () => {
+      for (let from = 0; this.#slots.dropObject(object, from, slotsPerSweep); ) {
+        from += slotsPerSweep;
+        await this.#deps.clock.sleep(0);
+        if (this.#isClosed) return;
+      }
+    });
+  }
+
+  statistics(): CacheStatistics {
+    const { fetches, fetchedBytes } = this.#flights;
+    const cachedBytes = this.#slots.usedCount * lineBytes;
+    return { ...this.#counts, cachedBytes, fetches, fetchedBytes, isOff: this.#store.isOff };
+  }
+
+  /** Bytes of the object that are on the SSD. */
+  cachedBytes(id: ObjectId): number {
+    const object = this.#objects.get(id);
+    return object === undefined ? 0 : this.#slots.linesOf(object) * lineBytes;
+  }
+
+  /** Waits for reads in flight. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#sweeps.drained();
+    await this.#store.close();
+  }
+
+  /** Fills what the SSD has; undefined where that was all, at once. */
+  #readCached(object: number, run: ChunkRun, into: Uint8Array): Unfinished | undefined {
+    invariant(into.length % run.chunkBytes === 0, 'a run is whole chunks');
     const end = run.offset + into.length;
-    let waits: Promise<boolean>[] | undefined;
+    let unfinished: Unfinished | undefined;
     for (let at = run.offset; at < end; ) {
       const line = Math.floor(at / lineBytes);
       const from = at - line * lineBytes;
       const bytes = Math.min(lineBytes - from, end - at);
-      const slot = this.#table.find(object, run.epoch, run.sequence, line);
-      if (slot < 0 || !hasParts(this.#table.valid(slot), from, bytes))
-        return waits === undefined ? 'miss' : allOf(waits).then(() => false);
-      this.#policy.touch(slot);
-      const isAll = bytes === into.length;
-      const area = isAll ? into : into.subarray(at - run.offset, at - run.offset + bytes);
-      try {
-        const read = this.#store.read(slot, from, area);
-        if (isPending(read)) {
-          waits ??= [];
-          waits.push(
-            read.then(
-              (count) => count === bytes,
-              () => false,
-            ),
-          );
-        } else if (read !== bytes)
-          return waits === undefined ? 'miss' : allOf(waits).then(() => false);
-      } catch {
-        // A disk that fails is a miss; the chunk's checksum would say the same.
-        return waits === undefined ? 'miss' : allOf(waits).then(() => false);
+      const area = bytes === into.length ? into : into.subarray(at - run.offset).subarray(0, bytes);
+      const slot = this.#slots.find(object, run.epoch, run.sequence, line);
+      const read = slot < 0 ? false : this.#readSlot(slot, from, area);
+      if (read !== true) {
+        unfinished ??= { waits: [], missing: [] };
+        const { waits, missing } = unfinished;
+        if (read === false) missing.push(line);
+        else waits.push(read.then((isThere) => void (isThere || missing.push(line))));
       }
       at += bytes;
     }
-    return waits === undefined ? 'hit' : allOf(waits);
+    return unfinished;
   }
 
-  async #readThrough(segment: SegmentRef, run: ChunkRun, into: Uint8Array): Promise<void> {
+  /** False where the slot can't be read; it is dropped then. */
+  #readSlot(slot: number, from: number, into: Uint8Array): Eventually<boolean> {
+    const parts = partsOf(from, into.length);
+    if ((this.#slots.valid(slot) & parts) !== parts) return false;
+    this.#slots.noteRead(slot, parts);
+    const read = this.#store.read(slot, from, into);
+    if (!isPending(read)) {
+      if (read !== into.length) this.#dropDamaged(slot);
+      return read === into.length;
+    }
+    this.#slots.pin(slot);
+    return read.then((count) => {
+      if (count !== into.length) this.#dropDamaged(slot);
+      this.#slots.unpin(slot);
+      return count === into.length;
+    });
+  }
+
+  async #finish(
+    segment: SegmentRef,
+    run: ChunkRun,
+    into: Uint8Array,
+    { waits, missing }: Unfinished = { waits: [], missing: [] },
+  ): Promise<void> {
+    await Promise.all(waits);
+    let damaged = missing.length > 0 ? [] : this.#damagedLines(run, into);
+    if (missing.length === 0 && damaged.length === 0) {
+      this.#counts.hits += 1;
+      return;
+    }
     this.#counts.misses += 1;
-    const first = Math.floor(run.offset / lineBytes);
-    const last = Math.floor((run.offset + into.length - 1) / lineBytes);
-    const lines = await this.#fetchLines(segment, first, last);
-    for (let line = first; line <= last; line += 1) {
+    if (this.#store.isOff) return this.#flights.fetchRun(segment, run, into);
+    if (missing.length > 0) {
+      await this.#fetchInto(segment, run, into, missing);
+      damaged = this.#damagedLines(run, into);
+    }
+    const cached = damaged.filter((line) => !missing.includes(line));
+    for (const line of cached) this.#dropDamaged(this.#slotOf(segment, line));
+    if (cached.length > 0) {
+      await this.#fetchInto(segment, run, into, cached);
+      damaged = this.#damagedLines(run, into);
+    }
+    if (damaged.length === 0) return;
+    // They came wrong from the backend, so what was kept of them is wrong as well.
+    for (const line of damaged) this.#drop(this.#slotOf(segment, line));
+    await segment.fetcher.repair(run, into);
+  }
+
+  /** Lines that hold a wrong chunk, or a part of one; ascending. */
+  #damagedLines(run: ChunkRun, into: Uint8Array): number[] {
+    const lines = new Set<number>();
+    for (const index of this.#verifier.wrongChunks(run, into)) {
+      const start = run.offset + index * run.chunkBytes;
+      const last = Math.floor((start + run.chunkBytes - 1) / lineBytes);
+      for (let line = Math.floor(start / lineBytes); line <= last; line += 1) lines.add(line);
+    }
+    return [...lines];
+  }
+
+  async #fetchInto(
+    segment: SegmentRef,
+    run: ChunkRun,
+    into: Uint8Array,
+    lines: number[],
+  ): Promise<void> {
+    lines.sort((left, right) => left - right);
+    const bodies = await this.#flights.fetch(segment, lines);
+    for (const [index, line] of lines.entries()) {
       const start = line * lineBytes;
       const from = Math.max(run.offset, start);
       const to = Math.min(run.offset + into.length, start + lineBytes);
-      const bytes = (lines[line - first] as Uint8Array).subarray(from - start, to - start);
+      const bytes = (bodies[index] as Uint8Array).subarray(from - start, to - start);
       into.set(bytes, from - run.offset);
-      if (bytes.length < to - from) into.fill(0, from - run.offset + bytes.length, to - run.offset);
+      into.fill(0, from - run.offset + bytes.length, to - run.offset);
+      const slot = this.#slotOf(segment, line);
+      if (slot >= 0) this.#slots.noteRead(slot, partsOf(from - start, to - from));
     }
-    if (this.#verifier.firstWrong(run, into) === -1) return;
-    this.#dropDamaged(segment.object, run, into.length);
-    await segment.fetcher.run(run, into);
-  }
-
-  /** Lines `first` to `last`, shared with whoever fetches them already. */
-  #fetchLines(segment: SegmentRef, first: number, last: number): Promise<Uint8Array[]> {
-    const flights: Promise<Uint8Array>[] = [];
-    for (let line = first; line <= last; ) {
-      const under = this.#flights.get(flightKey(segment, line));
-      if (under) {
-        flights.push(under);
-        line += 1;
-        continue;
-      }
-      let count = 1;
-      while (
-        line + count <= last &&
-        count < linesPerFetch &&
-        !this.#flights.has(flightKey(segment, line + count))
-      )
-        count += 1;
-      flights.push(...this.#startFlight(segment, line, count));
-      line += count;
-    }
-    return Promise.all(flights);
-  }
-
-  /** One request for `count` lines; a promise for each. */
-  #startFlight(segment: SegmentRef, first: number, count: number): Promise<Uint8Array>[] {
-    const bytes = count * lineBytes;
-    const fetched = this.#inFlight.run(bytes, async () => {
-      const body = await segment.fetcher.range(
-        segment.epoch,
-        segment.sequence,
-        first * lineBytes,
-        bytes,
-      );
-      this.#counts.fetchedBytes += body.length;
-      return body;
-    });
-    return Array.from({ length: count }, (_, index) => {
-      const line = first + index;
-      const key = flightKey(segment, line);
-      const flight = fetched
-        .then((body) => {
-          const part = body.subarray(index * lineBytes, (index + 1) * lineBytes);
-          this.#keep(segment, line, part);
-          return part;
-        })
-        .finally(() => this.#flights.delete(key));
-      flight.catch(() => {});
-      this.#flights.set(key, flight);
-      return flight;
-    });
   }
 
   #prefetch(segment: SegmentRef, offset: number, bytes: number): void {
+    if (this.#store.isOff) return;
+    const lines: number[] = [];
     const last = Math.floor((offset + bytes - 1) / lineBytes);
-    let first = -1;
-    const ask = (end: number) => {
-      if (first >= 0) this.#fetchLines(segment, first, end - 1).catch(() => {});
-      first = -1;
-    };
     for (let line = Math.floor(offset / lineBytes); line <= last; line += 1) {
-      const { object, epoch, sequence } = segment;
-      const isThere = this.#table.find(object, epoch, sequence, line) >= 0;
-      if (isThere || this.#flights.has(flightKey(segment, line))) ask(line);
-      else if (
-        this.#inFlight.out + this.#inFlight.waiting * lineBytes >=
-        this.#inFlight.capacity / 2
-      )
-        return ask(line);
-      else if (first < 0) first = line;
+      if (this.#slotOf(segment, line) >= 0 || this.#flights.has(segment, line)) continue;
+      if (this.#flights.isBusyWith(lines.length + 1)) break;
+      lines.push(line);
     }
-    ask(last + 1);
+    // Whoever reads the lines meets the failure himself.
+    if (lines.length > 0) this.#flights.fetch(segment, lines).catch(() => {});
   }
 
   #insert(segment: SegmentRef, body: Uint8Array): void {
-    for (let line = 0; line * lineBytes < body.length; line += 1)
-      this.#keep(segment, line, body.subarray(line * lineBytes, (line + 1) * lineBytes));
+    const end = Math.min(body.length, insertBytesMax);
+    for (let at = 0; at < end; at += lineBytes)
+      this.#keep(segment, at / lineBytes, body.subarray(at, at + lineBytes));
   }
 
   #keep(segment: SegmentRef, line: number, bytes: Uint8Array): void {
     const { object, id, epoch, sequence } = segment;
-    const parts = Math.ceil(bytes.length / partBytes);
-    const valid = 2 ** parts - 1;
-    if (parts === 0 || this.#store.isOff) return;
-    const known = this.#table.find(object, epoch, sequence, line);
-    if (known >= 0 && this.#table.valid(known) === valid) return;
-    const slot = known >= 0 ? known : this.#takeSlot();
-    this.#table.remove(slot);
+    if (bytes.length === 0 || this.#store.isOff) return;
+    const valid = partsOf(0, bytes.length);
+    const known = this.#slotOf(segment, line);
+    if (known >= 0 && this.#slots.valid(known) === valid) return;
+    this.#drop(known);
+    const slot = this.#slots.take(this.#mayGrow);
+    if (slot < 0) return;
     if (this.#store.write({ slot, id, epoch, sequence, line, valid }, bytes))
-      this.#table.set(slot, object, epoch, sequence, line, valid);
-    if (known < 0) this.#policy.admit(slot, lineHash(object, epoch, sequence, line));
+      this.#slots.put(slot, object, epoch, sequence, line, valid);
+    else this.#slots.giveBack(slot);
   }
 
-  #takeSlot(): number {
-    const free = this.#freeSlots.pop();
-    if (free !== undefined) {
-      this.#usedSlots += 1;
-      return free;
-    }
-    if (this.#usedSlots < this.#slotCount) {
-      this.#usedSlots += 1;
-      return this.#usedSlots - 1;
-    }
-    const slot = this.#policy.evict();
-    this.#table.remove(slot);
-    return slot;
+  #slotOf({ object, epoch, sequence }: SegmentRef, line: number): number {
+    return this.#slots.find(object, epoch, sequence, line);
   }
 
-  #dropDamaged(object: number, run: ChunkRun, bytes: number): void {
-    const last = Math.floor((run.offset + bytes - 1) / lineBytes);
-    for (let line = Math.floor(run.offset / lineBytes); line <= last; line += 1) {
-      const slot = this.#table.find(object, run.epoch, run.sequence, line);
-      if (slot < 0) continue;
-      this.#table.remove(slot);
-      this.#counts.damagedLines += 1;
-    }
+  #dropDamaged(slot: number): void {
+    if (slot < 0 || this.#slots.valid(slot) === 0) return;
+    this.#counts.damagedLines += 1;
+    this.#drop(slot);
   }
 
-  async #load(): Promise<void> {
-    const taken = new Uint8Array(this.#slotCount);
-    let end = 0;
-    await this.#store.load(this.#slotCount, ({ slot, id, epoch, sequence, line, valid }) => {
-      const object = this.#numberOf(id);
-      if (valid === 0 || this.#table.find(object, epoch, sequence, line) >= 0) return;
-      this.#table.set(slot, object, epoch, sequence, line, valid);
-      this.#policy.admit(slot, lineHash(object, epoch, sequence, line));
-      taken[slot] = 1;
-      end = slot + 1;
-    });
-    // Slots below the last used one that hold nothing are free; those above were never used.
-    for (let slot = 0; slot < end; slot += 1) if (taken[slot] === 0) this.#freeSlots.push(slot);
-    this.#usedSlots = end - this.#freeSlots.length;
-    if (this.#freeSlots.length > 0) {
-      for (let slot = end; slot < this.#slotCount; slot += 1) this.#freeSlots.push(slot);
-      this.#freeSlots.reverse();
-    }
+  #drop(slot: number): void {
+    if (slot < 0 || this.#slots.valid(slot) === 0) return;
+    this.#slots.drop(slot);
+    this.#store.clear(slot);
+  }
+
+  #restore({ slot, id, epoch, sequence, line, valid }: StoredLine): void {
+    const object = this.#numberOf(id);
+    if (this.#slots.find(object, epoch, sequence, line) >= 0) return;
+    this.#slots.takeNext(slot);
+    this.#slots.put(slot, object, epoch, sequence, line, valid);
   }
 
   #numberOf(id: ObjectId): number {
@@ -336,23 +320,4 @@ export class SegmentCache {
     this.#objects.set(id, number);
     return number;
   }
-
-  #nextObject = 1;
-}
-
-function flightKey(segment: SegmentRef, line: number): string {
-  return `${segment.object}/${segment.epoch}/${segment.sequence}/${line}`;
-}
-
-/** Whether all 4 KiB parts of `bytes` from `from` are valid. */
-function hasParts(valid: number, from: number, bytes: number): boolean {
-  const first = Math.floor(from / partBytes);
-  const end = Math.ceil((from + bytes) / partBytes);
-  const mask = 2 ** end - 2 ** first;
-  return (valid & mask) === mask;
-}
-
-async function allOf(waits: readonly Promise<boolean>[]): Promise<boolean> {
-  const results = await Promise.all(waits);
-  return results.every(Boolean);
 }
