@@ -4,7 +4,12 @@
  * while children of it are cached or being loaded, and while it is dirty.
  */
 
-import { pageBytesMax } from '../format/map-page.ts';
+import { pageFanout } from '../format/map-page.ts';
+import { placeWords } from '../format/place.ts';
+
+const pagesMin = 64;
+/** Its words, and the objects around them. */
+const pageMemoryBytes = pageFanout * placeWords * Uint32Array.BYTES_PER_ELEMENT + 512;
 
 /** A page of a block map in memory, linked to its cached children. */
 export interface CachedPage {
@@ -31,7 +36,7 @@ export class PageBudget {
   #hand = 0;
 
   constructor(bytesMax: number) {
-    this.#pagesMax = Math.max(64, Math.floor(bytesMax / pageBytesMax));
+    this.#pagesMax = Math.max(pagesMin, Math.floor(bytesMax / pageMemoryBytes));
   }
 
   get pageCount(): number {
