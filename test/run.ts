@@ -1,14 +1,16 @@
 /**
  * Runs the tests: `npm test`, or a part of them: `npm test -- unit/log`. Files of unit,
- * conformance and model tests run side by side, end-to-end tests one after another. Ends with what
- * was skipped and why, and the summary that CI looks for.
+ * conformance and model tests run side by side, end-to-end tests one after another, all in one
+ * temporary folder, in which nothing may be left. Ends with what was skipped and why, and the
+ * summary that CI looks for.
  */
 
-import { globSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { leaksIn } from './leaks.ts';
 
 const root = join(import.meta.dirname, '..');
 const parts = process.argv.slice(2);
@@ -58,7 +60,17 @@ if (stages.every((stage) => stage.files.length === 0)) {
   process.stderr.write(`no test file matches ${parts.join(' ') || 'anything'}\n`);
   process.exit(1);
 }
+const folder = mkdtempSync(join(tmpdir(), 'wharf-test-'));
+process.env['TMPDIR'] = folder;
 for (const stage of stages) await runStage(stage);
+
+const leaks = leaksIn(folder);
+if (leaks.length === 0) rmSync(folder, { recursive: true });
+else {
+  totals.tests += 1;
+  totals.failed += 1;
+  process.stdout.write(`\nleft behind by tests:\n${leaks.map((leak) => `  ${leak}\n`).join('')}`);
+}
 
 if (skipped.length > 0)
   process.stdout.write(`\nskipped:\n${skipped.map((line) => `  ${line}\n`).join('')}`);
