@@ -5,7 +5,7 @@
  * summary that CI looks for.
  */
 
-import { globSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, globSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
@@ -61,8 +61,13 @@ if (stages.every((stage) => stage.files.length === 0)) {
   process.exit(1);
 }
 const folder = mkdtempSync(join(tmpdir(), 'wharf-test-'));
+// Other users have tests here too.
+chmodSync(folder, 0o711);
+const runtimeFolder = join(folder, 'runtime');
 process.env['TMPDIR'] = folder;
+process.env['XDG_RUNTIME_DIR'] = runtimeFolder;
 for (const stage of stages) await runStage(stage);
+rmSync(runtimeFolder, { recursive: true, force: true });
 
 const leaks = leaksIn(folder);
 if (leaks.length === 0) rmSync(folder, { recursive: true });
