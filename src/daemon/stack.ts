@@ -119,7 +119,10 @@ async function assemble(
   );
   closing.defer(() => files.close());
   const host = hostId(settings.host);
-  const router = new ObjectRouter({ host, records, volumes, files, log }, { idleObjectsMax });
+  const router = new ObjectRouter(
+    { host, records, volumes, files, clock, log },
+    { idleObjectsMax },
+  );
   closing.defer(() => router.close());
   const namespace = new Namespace(registry, vpool.salt);
   const fileSystem = await WharfFileSystem.open(

@@ -1,6 +1,7 @@
 /** The File Driver: small files of a vPool, all in one shared bucket. */
 
 import { limits } from '../core/limits.ts';
+import { within } from '../core/within.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { Backend, BlobStore } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';
@@ -103,10 +104,7 @@ export class FileDriver implements ObjectDriver {
    * from it then is found again when the files are opened.
    */
   async close(): Promise<void> {
-    const done = new AbortController();
-    const waited = this.#deps.clock.sleep(closeWaitMs, { signal: done.signal }).catch(() => {});
-    await Promise.race([this.#janitor.drained(), waited]);
-    done.abort();
+    await within(this.#deps.clock, closeWaitMs, this.#janitor.drained());
     await this.#janitor.close();
   }
 }

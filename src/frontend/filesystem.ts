@@ -10,6 +10,7 @@ import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { Ino, ObjectId } from '../core/units.ts';
 import { fileName, ino as toIno } from '../core/units.ts';
+import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
 import type {
   AttributeChange,
@@ -37,6 +38,8 @@ import { DirectoryTimes } from './directory-times.ts';
 
 const setIdBits = 0o6000;
 const executableByGroup = 0o010;
+/** How long the last flush of a file may take when the file system is closed. */
+const flushMsMax = 10_000;
 
 export interface FileSystemSettings {
   /** Globs of names whose files are volumes from the start. */
@@ -94,10 +97,14 @@ export class WharfFileSystem implements FileSystem {
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#writingBehind;
-    for (const file of this.#files.all()) {
-      await file.handle.flush();
-      await this.#files.settle(file);
-    }
+    const { clock, log } = this.#deps;
+    const settled = [...this.#files.all()].map(async (file) => {
+      const flushed = await within(clock, flushMsMax, file.handle.flush());
+      // What is not flushed may never be: its attributes stay what they were.
+      if (flushed === 'done') await this.#files.settle(file);
+      else log.error({ inode: file.ino }, 'changes of a file in use could not be flushed');
+    });
+    await Promise.all(settled);
     await this.#directories.settle();
     await this.#deletion.drained();
   }

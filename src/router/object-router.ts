@@ -6,7 +6,9 @@
 
 import { isStorageError, StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { within } from '../core/within.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
@@ -16,12 +18,15 @@ import type { Claim, ObjectRecords } from '../registry/object-records.ts';
 import { RoutedObject } from './routed-object.ts';
 
 const copyBytes = limits.requestBytesMax;
+/** How long the last flush of an object may take when the router is closed. */
+const closeMsMax = 10_000;
 
 export interface RouterDeps {
   readonly host: HostId;
   readonly records: ObjectRecords;
   readonly volumes: ObjectDriver;
   readonly files: ObjectDriver;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -120,15 +125,22 @@ export class ObjectRouter implements Objects {
     return recovered;
   }
 
-  /** Closes everything, flushed. */
+  /** Closes everything, flushed; what can't be flushed in time is let go, and told. */
   async close(): Promise<void> {
     const results = await Promise.allSettled(
-      [...this.#served].map(async ([id, { object }]) => {
-        await object.close();
-        this.#forget(id);
-      }),
+      [...this.#served].map(([id, served]) => this.#closeServed(id, served)),
     );
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #closeServed(id: ObjectId, { object, tenure }: Served): Promise<void> {
+    const { clock, log } = this.#deps;
+    if ((await within(clock, closeMsMax, object.close())) === 'late') {
+      log.error({ object: id, kind: object.kind() }, 'changes since the last flush are lost');
+      await object.abandon();
+    }
+    this.#forget(id);
+    tenure.end(new StorageError('closed', 'the object is closed'));
   }
 
   async #serve(id: ObjectId): Promise<Served> {

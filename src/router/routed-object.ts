@@ -75,17 +75,17 @@ export class RoutedObject implements ObjectHandle {
   }
 
   async flush(): Promise<void> {
-    await this.#held;
+    while (this.#held) await this.#held;
     await this.#count(this.#inner.flush());
   }
 
   async sync(): Promise<void> {
-    await this.#held;
+    while (this.#held) await this.#held;
     await this.#count(this.#inner.sync());
   }
 
   async close(): Promise<void> {
-    await this.#held;
+    while (this.#held) await this.#held;
     await this.#inner.close();
   }
 

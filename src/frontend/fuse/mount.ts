@@ -8,6 +8,7 @@ import * as fs from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { describeError, StorageError } from '../../core/errors.ts';
 import { limits } from '../../core/limits.ts';
+import { within } from '../../core/within.ts';
 import type { Ino } from '../../core/units.ts';
 import { errnoName } from '../../platform/errno.ts';
 import type { Native } from '../../platform/native.ts';
@@ -27,6 +28,8 @@ const mountFlags = { readOnly: 1, noSuid: 2, noDevices: 4 } as const;
 const detachFlag = 2;
 const unmountAttempts = 20;
 const unmountPauseMs = 100;
+/** How long requests that are under way at the end are waited for. */
+const drainMsMax = 10_000;
 
 export interface MountSettings extends SessionSettings {
   readonly mountPoint: string;
@@ -75,7 +78,7 @@ export async function mountFuse(deps: MountDeps, settings: MountSettings): Promi
     await session.started;
   } catch (error) {
     await host.detach(mountPoint);
-    await session.close();
+    session.close();
     throw new StorageError('failed', `mount of ${mountPoint} failed: ${describeError(error)}`);
   }
   return mountOf({ ...deps, host }, session, mountPoint);
@@ -127,7 +130,11 @@ async function unmount(deps: ServingDeps, session: FuseSession, mountPoint: stri
     if (attempt === 1) log.warn({ mountPoint }, 'mount is busy; waiting for its users');
     await clock.sleep(unmountPauseMs);
   }
-  await session.close();
+  if ((await within(clock, drainMsMax, session.drain())) === 'late') {
+    const requests = session.underWay;
+    log.warn({ mountPoint, requests }, 'requests wait for what does not come; they get an error');
+  }
+  session.close();
 }
 
 /** A session that has ended may have left a dead mount; a living one there is somebody else's. */

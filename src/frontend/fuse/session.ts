@@ -137,9 +137,11 @@ export class FuseSession {
     await new Promise<void>((resolve) => (this.#whenIdle = resolve));
   }
 
-  /** Drains and lets go of the descriptor: users of a mount that is still there see ENOTCONN. */
-  async close(): Promise<void> {
-    await this.drain();
+  /**
+   * Lets go of the descriptor. What is under way is answered by the kernel with ECONNABORTED, and
+   * users of a mount that is still there see ENOTCONN.
+   */
+  close(): void {
     this.#native.fuseClose(this.#device);
     this.#end();
   }

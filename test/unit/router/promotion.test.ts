@@ -52,7 +52,8 @@ class World {
       { ...platform, backend, bucket: 'files', heads: records.heads('file') },
       { writeBackDelayMs: 1000, dirtyBytesMax: 64 * MiB, cacheBytesMax: 4 * MiB },
     );
-    return new ObjectRouter({ host, records, volumes, files, log }, { idleObjectsMax: 4 });
+    const { clock } = platform;
+    return new ObjectRouter({ host, records, volumes, files, clock, log }, { idleObjectsMax: 4 });
   }
 }
 
