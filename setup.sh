@@ -51,6 +51,9 @@ if [ "$purpose" = test ]; then
   want qemu-system-x86_64 qemu-system-x86
   want mkfs.ext4 e2fsprogs
   want cpio cpio
+  want xfs_io xfsprogs
+  want setfattr attr
+  want git git
   want ceph-mon ceph-mon
   want ceph-osd ceph-osd
   want radosgw radosgw

@@ -77,18 +77,21 @@ async function run(settings: Settings, log: Log): Promise<void> {
   const ending = new AbortController();
   void tellOfLateLoop(loopDelay, stack.clock, log, ending.signal);
   try {
-    mount = await mountWith(loaded, settings, stack, log);
+    const mounted = await mountWith(loaded, settings, stack, log);
+    mount = mounted;
     const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
-    const endpoints = daemonEndpoints(settings, stack, { startedMs, transport, loopDelay });
+    const requestCounts = () => mounted.requestCounts();
+    const facts = { startedMs, transport, loopDelay, requestCounts };
+    const endpoints = daemonEndpoints(settings, stack, facts);
     const admin = await openAdminServer(settings.admin.port, endpoints);
     const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };
     log.info(ready, 'ready');
     process.send?.({ ready });
     const stopped = aborted(signal).catch((error: unknown) => describeError(error));
-    const reason = await Promise.race([stopped, mount.ended.then(() => 'somebody unmounted it')]);
+    const reason = await Promise.race([stopped, mounted.ended.then(() => 'somebody unmounted it')]);
     log.info({ reason }, 'stopping');
     await admin.close();
-    await mount.unmount();
+    await mounted.unmount();
     mount = undefined;
   } finally {
     ending.abort();

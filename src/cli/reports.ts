@@ -23,6 +23,7 @@ interface Status {
   readonly failedVolumes: number;
   readonly notDestagedBytes: number;
   readonly waiting: readonly string[];
+  readonly alarms: readonly string[];
   readonly cache: { hits: number; misses: number; cachedBytes: number };
   readonly backend: { state: string; error?: string };
   readonly transport: string;
@@ -50,6 +51,7 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
           backend.error === undefined ? backend.state : `${backend.state}: ${backend.error}`,
         ],
         ['writers wait for', status.waiting.length > 0 ? status.waiting.join(', ') : 'nothing'],
+        ['alarms', status.alarms.length > 0 ? status.alarms.join('; ') : 'none'],
       ],
     ),
   );

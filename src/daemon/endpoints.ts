@@ -27,10 +27,21 @@ export interface DaemonFacts {
   /** What carries FUSE requests, and why where it is not the fastest. */
   readonly transport: string;
   readonly loopDelay: LoopDelay;
+  readonly requestCounts: () => Readonly<Record<string, number>>;
 }
 
-function summary(volumes: readonly VolumeStatus[]) {
+type OpenVolume = VolumeStatus & { readonly id: string };
+
+/** What somebody has to look at. */
+function alarmsOf({ id, failure, damagedReads }: OpenVolume): string[] {
+  const failed = failure === undefined ? [] : [`volume ${id} has failed: ${failure}`];
+  const damaged = `volume ${id}: damaged data was met by ${damagedReads} reads`;
+  return damagedReads === 0 ? failed : [...failed, damaged];
+}
+
+function summary(volumes: readonly OpenVolume[]) {
   return {
+    alarms: volumes.flatMap(alarmsOf),
     openVolumes: volumes.length,
     notDestagedBytes: volumes.reduce((sum, { notDestagedBytes }) => sum + notDestagedBytes, 0),
     failedVolumes: volumes.filter(({ state }) => state === 'failed').length,
@@ -41,7 +52,7 @@ function summary(volumes: readonly VolumeStatus[]) {
 export function daemonEndpoints(
   settings: Settings,
   stack: Stack,
-  { startedMs, transport, loopDelay }: DaemonFacts,
+  { startedMs, transport, loopDelay, requestCounts }: DaemonFacts,
 ): Endpoints {
   const { fileSystem, volumes, cache, monitor } = stack;
   const report = async (path: string, attributes: Attributes): Promise<VdiskReport> => {
@@ -87,10 +98,11 @@ export function daemonEndpoints(
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
       transport,
+      requests: requestCounts(),
       eventLoopDelayMs: Math.round(loopDelay.percentileMs(0.99)),
       residentBytes: process.memoryUsage().rss,
     }),
-    'GET /metrics': async () => stackMetrics(stack, loopDelay),
+    'GET /metrics': async () => stackMetrics(stack, loopDelay, requestCounts()),
     'GET /v1/hosts': async () => ({
       hosts: [{ id: settings.host, mount: settings.mount, pid: process.pid, state: 'up' }],
     }),

@@ -78,7 +78,11 @@ function backendFamilies(metrics: BackendMetrics): Family[] {
   ];
 }
 
-export function stackMetrics(stack: Stack, loopDelay: LoopDelay): string {
+export function stackMetrics(
+  stack: Stack,
+  loopDelay: LoopDelay,
+  requests: Readonly<Record<string, number>>,
+): string {
   const { cache, files, monitor, metrics, volumes } = stack;
   const open = volumes.statuses();
   const memory = process.memoryUsage();
@@ -96,6 +100,11 @@ export function stackMetrics(stack: Stack, loopDelay: LoopDelay): string {
         { quantile: String(quantile) },
         loopDelay.percentileMs(quantile) / 1000,
       ]),
+    },
+    {
+      ...{ name: 'wharf_fuse_requests_total', type: 'counter' },
+      help: 'Requests of the kernel, by what they ask.',
+      samples: Object.entries(requests).map(([request, count]) => [{ request }, count]),
     },
     {
       ...{ name: 'wharf_volumes', type: 'gauge' },

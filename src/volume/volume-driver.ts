@@ -66,8 +66,8 @@ export class VolumeDriver implements ObjectDriver {
   }
 
   /** Of all volumes that are open here. */
-  statuses(): VolumeStatus[] {
-    return Array.from(this.#open.values(), (volume) => volume.status());
+  statuses(): (VolumeStatus & { readonly id: ObjectId })[] {
+    return Array.from(this.#open, ([id, volume]) => ({ id, ...volume.status() }));
   }
 
   /** Pages of block maps in memory, over all volumes. */

@@ -62,6 +62,8 @@ export interface VolumeStatus {
   readonly epoch: number;
   readonly state: 'open' | 'failed' | 'closed';
   readonly failure: string | undefined;
+  /** Reads that met damaged data since the volume was opened. */
+  readonly damagedReads: number;
   /** Why writers wait, if they do. */
   readonly waiting: string | undefined;
   readonly uploadedBytes: number;
@@ -73,6 +75,7 @@ export class Volume implements DataObject {
   readonly #parts: VolumeParts;
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: unknown;
+  #damagedReads = 0;
   #closing: Promise<void> | undefined;
 
   constructor(parts: VolumeParts) {
@@ -99,6 +102,7 @@ export class Volume implements DataObject {
       epoch: tenure.epoch,
       state: this.#state,
       failure: this.#failure === undefined ? undefined : describeError(this.#failure),
+      damagedReads: this.#damagedReads,
       waiting: room.reason,
       uploadedBytes: uploaded.bytes,
       uploadedSegments: uploaded.segments,
@@ -216,8 +220,10 @@ export class Volume implements DataObject {
   }
 
   #reportDamage(error: unknown, offset: number, bytes: number): never {
-    if (isStorageError(error, 'corrupt'))
+    if (isStorageError(error, 'corrupt')) {
+      this.#damagedReads += 1;
       this.#parts.log.error({ offset, bytes, error: describeError(error) }, 'data is damaged');
+    }
     throw error;
   }
 

@@ -67,6 +67,7 @@ export async function mountFuseNative(
     ended: ended.promise,
     unmount: () => (unmounting ??= unmount()),
     detachNow: () => abandonMountSync(mountPoint),
+    requestCounts: () => ({}),
     // libfuse 2 can't ask for it by inode; what the kernel believes ends after a second.
     invalidateInode: () => Promise.resolve(),
     invalidateEntry: () => Promise.resolve(),

@@ -50,6 +50,8 @@ export interface Mount {
   unmount(): Promise<void>;
   /** For a process that is about to end for a bad reason: no dead mount stays behind. */
   detachNow(): void;
+  /** Requests that came so far, by the name of what they ask. */
+  requestCounts(): Readonly<Record<string, number>>;
   /**
    * The kernel forgets what it has of a file, or of a name. Resolves after the requests on it that
    * are under way, so no request may wait for this.
@@ -112,6 +114,7 @@ function mountOf(deps: ServingDeps, session: FuseSession, mountPoint: string): M
       // What lives there after the session has ended is somebody else's.
       if (!session.hasEnded || isDeadNow(mountPoint)) abandonMountSync(mountPoint, deps.native);
     },
+    requestCounts: () => session.requestCounts(),
     invalidateInode: (ino, what) => session.invalidateInode(ino, what),
     invalidateEntry: (parent, name) => session.invalidateEntry(parent, name),
   };

@@ -30,6 +30,8 @@ import { SeenVersions } from './seen-versions.ts';
 const seenFilesMax = 10_000;
 /** How a device ends: unmounted (also as libuv tells it), or aborted by an administrator. */
 const ordinaryEnds: ReadonlySet<number> = new Set([errno.ENODEV, errno.EBADF, errno.ECONNABORTED]);
+/** All that the protocol has so far are below. */
+const countedOpcodes = 64;
 /** The bound of the device's batches; see native/fuse-device.cc. */
 const batchMax = 64;
 
@@ -60,6 +62,8 @@ export class FuseSession {
   readonly #started = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #state: State;
+  /** Requests by opcode. */
+  readonly #counts = new Float64Array(countedOpcodes);
   #underWay = 0;
   #whenIdle: (() => void) | undefined;
   #notifying: Promise<number> = Promise.resolve(0);
@@ -103,6 +107,12 @@ export class FuseSession {
 
   get hasEnded(): boolean {
     return this.#state === 'ended';
+  }
+
+  /** Requests that came so far, by the name of what they ask. */
+  requestCounts(): Readonly<Record<string, number>> {
+    const names = Object.entries(opcode).map(([name, code]) => [name, this.#counts[code] ?? 0]);
+    return Object.fromEntries(names.filter(([, count]) => count !== 0)) as Record<string, number>;
   }
 
   /** Requests that wait for their answer. */
@@ -165,6 +175,7 @@ export class FuseSession {
     this.#underWay += 1;
     const call = this.#calls[slot] as Call;
     const code = call.request.opcode;
+    this.#counts[code] = (this.#counts[code] ?? 0) + 1;
     try {
       call.request.begin();
       const handler = handlers.get(code);
