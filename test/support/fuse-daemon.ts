@@ -6,7 +6,8 @@
  *   fuse-daemon.ts resume POINT         goes on with it where a daemon was killed
  *   fuse-daemon.ts silent POINT         the same, but never answers a read
  *
- * It holds one file `f.raw` of 4096 bytes. Says `ready` when it serves.
+ * It holds one file `f.raw` of 4096 bytes. Says `ready` when it serves. A third argument is the
+ * user that it becomes when its code is loaded, which that user need not be able to read.
  */
 
 import type { Eventually } from '../../src/core/eventually.ts';
@@ -18,7 +19,7 @@ import { mountSettings, nativeOrThrow } from './fuse-mount.ts';
 import { MemoryFileSystem } from './memory-file-system.ts';
 import { quietLog } from './quiet-log.ts';
 
-const [how = '', mountPoint = ''] = process.argv.slice(2);
+const [how = '', mountPoint = '', uid] = process.argv.slice(2);
 
 class ToldFileSystem extends MemoryFileSystem {
   override read(ino: Ino, offset: number, into: Uint8Array): Eventually<number> {
@@ -34,6 +35,11 @@ const { ino } = await fileSystem.make(1 as Ino, 'f.raw', { type: 'file', mode: 0
 await fileSystem.write(ino, 0, Buffer.alloc(4096, 'f.raw'));
 
 const native = nativeOrThrow();
+if (uid !== undefined) {
+  process.setgroups?.([]);
+  process.setgid?.(Number(uid));
+  process.setuid?.(Number(uid));
+}
 const deps = { native, fileSystem, log: quietLog(), clock: systemClock(native) };
 const settings = { ...mountSettings, mountPoint };
 const inheritedDescriptor = 4;

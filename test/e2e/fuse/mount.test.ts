@@ -35,9 +35,9 @@ class Daemon implements AsyncDisposable {
 
   constructor(how: string, point: string, options: { fd?: number; uid?: number } = {}) {
     const { fd, uid } = options;
-    this.#child = spawn(process.execPath, [daemonPath, how, point], {
+    const user = uid === undefined ? [] : [String(uid)];
+    this.#child = spawn(process.execPath, [daemonPath, how, point, ...user], {
       stdio: ['ignore', 'pipe', 'inherit', 'ignore', fd ?? 'ignore'],
-      ...(uid !== undefined && { uid, gid: uid }),
     });
     this.#ended = new Promise((resolve) => this.#child.on('close', () => resolve()));
     this.#child.on('close', () => this.#wake());
