@@ -27,11 +27,6 @@ step() {
 major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
 [ "$major" -ge 20 ] || fail "Node.js 20 or newer is needed; found ${major} (0: none)"
 
-# Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every
-# registry has. The versions are those of the lock file all the same.
-install_npm_packages() { npm install --loglevel=warn && cp package-lock.json node_modules/.wharf-lock; }
-cmp -s package-lock.json node_modules/.wharf-lock || step 'npm packages' install_npm_packages
-
 # want COMMAND-OR-FILE PACKAGE: remembers the Debian package where the thing is missing.
 missing=
 want() {
@@ -45,6 +40,9 @@ want make make
 want g++ g++
 [ -e /usr/include/node/uv.h ] || want /usr/include/uv.h libuv1-dev
 want fusermount3 fuse3
+# The fallback, npm's fuse-native, is left out of the npm packages where this is missing.
+has_libfuse2() { /sbin/ldconfig -p | grep -q 'libfuse\.so\.2 '; }
+has_libfuse2 || missing="$missing libfuse2"
 if [ "$purpose" = test ]; then
   want fio fio
   want qemu-img qemu-utils
@@ -87,6 +85,14 @@ if [ -n "$missing" ]; then
     say "missing and not installed (not root):$missing"
   fi
 fi
+
+# Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every
+# registry has. The versions are those of the lock file all the same. They are installed anew when
+# the lock file has changed, or when what the fallback needs has come.
+stamp=node_modules/.wharf-lock
+wanted_stamp() { cat package-lock.json; has_libfuse2 && echo libfuse2; }
+install_npm_packages() { npm install --loglevel=warn && { wanted_stamp >"$stamp" || true; }; }
+{ wanted_stamp || true; } | cmp -s - "$stamp" || step 'npm packages' install_npm_packages
 
 if command -v g++ >/dev/null 2>&1 && command -v make >/dev/null 2>&1; then
   make -s -q -C native 2>/dev/null || step 'native addon' make -s -C native
