@@ -9,6 +9,7 @@ const errorCodes = [
   'fenced', // this host's right has ended for good: drop, don't flush
   'unavailable', // backend, registry or peer is away: wait and retry
   'unknown_outcome', // the write may have happened: find out before repeating it
+  'compacted', // the registry has forgotten what a watch asks for: range anew
   'corrupt', // checksum or structure is wrong: report, never return as data
   'failed', // this copy can't be trusted any more (a failed fdatasync): move or wait
   'no_space',

@@ -29,6 +29,10 @@ export const limits = {
   listEntriesMax: 1000,
   /** A registry value; etcd's own bound is 1.5 MiB. */
   registryValueBytesMax: 512 * KiB,
+  /** All values of a registry transaction together. */
+  registryTransactionBytesMax: 1 * MiB,
+  /** Writes, and compares, of a registry transaction; etcd's own bound is 128. */
+  registryOperationsMax: 100,
 } as const;
 
 invariant(limits.promoteBytes % limits.pieceBytes === 0, 'a promoted file is whole pieces');
@@ -37,4 +41,8 @@ invariant(limits.segmentBytesMin % limits.blockBytes === 0, 'a segment is whole 
 invariant(
   limits.volumeBytesMax / limits.blockBytes < Number.MAX_SAFE_INTEGER,
   'a block number is an exact number',
+);
+invariant(
+  limits.registryValueBytesMax <= limits.registryTransactionBytesMax,
+  'a transaction has room for the largest value',
 );

@@ -16,6 +16,8 @@ export type HostId = Branded<string, 'HostId'>;
 export type Epoch = Branded<number, 'Epoch'>;
 /** An inode number, 1 (the root) to 2^53 - 1; the node id that the kernel sees. */
 export type Ino = Branded<number, 'Ino'>;
+/** Names a lease of the registry; only the registry makes one. */
+export type LeaseId = Branded<string, 'LeaseId'>;
 /** A file name as raw bytes in a latin1 string (one character a byte), 1 to 255, no `/`, no NUL. */
 export type FileName = Branded<string, 'FileName'>;
 
@@ -39,6 +41,10 @@ export function epoch(value: number): Epoch {
 
 export function ino(value: number): Ino {
   return Number.isSafeInteger(value) && value >= 1 ? (value as Ino) : refuse('inode number', value);
+}
+
+export function leaseId(digits: string): LeaseId {
+  return /^[1-9][0-9]*$/.test(digits) ? (digits as LeaseId) : refuse('lease id', digits);
 }
 
 export function fileName(bytes: string): FileName {

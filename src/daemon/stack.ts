@@ -11,6 +11,7 @@ import { Disposer } from '../core/disposer.ts';
 import { hostId } from '../core/units.ts';
 import { FileDriver } from '../file/file-driver.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
+import { readBootId } from '../platform/boot-id.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
 import type { Native } from '../platform/native.ts';
 import { systemRandom } from '../platform/random.ts';
@@ -78,9 +79,10 @@ async function assemble(
   const lock = disk.lock(join(settings.data, 'lock'), holder);
   closing.defer(() => lock.release());
 
-  const sqlite = SqliteRegistry.open(settings.registry.sqlite);
+  const file = { path: settings.registry.sqlite, bootId: readBootId() };
+  const sqlite = SqliteRegistry.open(file, clock);
   closing.defer(() => sqlite.close());
-  const registry = withRegistryRetry(sqlite, clock, random, log);
+  const registry = withRegistryRetry(sqlite, { clock, random, log }, settings.host);
   const vpool = await openVpool(registry, random, settings.vpool);
   const records = new ObjectRecords(registry);
 

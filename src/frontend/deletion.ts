@@ -16,6 +16,8 @@ import type { Inode, Namespace } from '../registry/namespace.ts';
 import { deleteKey, inoOfKey, isAt, isPresent, keys, putInode } from '../registry/namespace.ts';
 import { encodeRecord } from '../registry/record.ts';
 
+const attributesPerTransaction = 50;
+
 export class Deletion {
   readonly #namespace: Namespace;
   readonly #objects: Objects;
@@ -86,9 +88,14 @@ export class Deletion {
   }
 
   async #deleteAttributes(ino: Ino): Promise<void> {
-    const found = await this.#namespace.registry.range(prefixRange(keys.attribute(ino, '')));
-    const writes = found.map(({ key }) => deleteKey(key));
-    if (writes.length > 0) await this.#namespace.registry.transact({ compares: [], writes });
+    const { registry } = this.#namespace;
+    const range = prefixRange(keys.attribute(ino, ''));
+    for (;;) {
+      const { entries } = await registry.range(range, { limit: attributesPerTransaction });
+      if (entries.length === 0) return;
+      const writes = entries.map(({ key }) => deleteKey(key));
+      await registry.transact({ compares: [], writes });
+    }
   }
 
   #deleteSoon(object: ObjectId | undefined): void {

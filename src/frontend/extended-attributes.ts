@@ -43,8 +43,8 @@ export class ExtendedAttributes {
 
   async list(ino: Ino): Promise<readonly string[]> {
     const prefix = keys.attribute(ino, '');
-    const found = await this.#namespace.registry.range(prefixRange(prefix));
-    return found.map(({ key }) => key.slice(prefix.length));
+    const { entries } = await this.#namespace.registry.range(prefixRange(prefix));
+    return entries.map(({ key }) => key.slice(prefix.length));
   }
 
   async remove(ino: Ino, name: string): Promise<void> {

@@ -1,52 +1,91 @@
-/** A registry in memory, for tests of what stands above it. */
+/**
+ * A registry in memory, for tests of what stands above it and for the simulator, where each host has
+ * one with its own clock on a store that all share.
+ */
 
 import { StorageError } from '../core/errors.ts';
-import type { KeyRange, KeyValue, Outcome, Registry, Transaction } from '../ports/registry.ts';
+import { TaskGroup } from '../core/task-group.ts';
+import type { CallOptions } from '../ports/blob-store.ts';
+import type { Clock } from '../ports/clock.ts';
+import type {
+  KeyRange,
+  KeyValue,
+  Lease,
+  Outcome,
+  Registry,
+  Transaction,
+  WatchEvent,
+} from '../ports/registry.ts';
+import { KeptLease } from './kept-lease.ts';
+import { MemoryStore } from './memory-store.ts';
+import { untilAborted } from './until-aborted.ts';
 
 export class MemoryRegistry implements Registry {
-  readonly #values = new Map<string, KeyValue>();
-  #revision = 0;
-  #isClosed = false;
+  readonly #clock: Clock;
+  readonly #store: MemoryStore;
+  readonly #closing = new AbortController();
+  readonly #tasks = new TaskGroup((error) => {
+    throw error;
+  });
 
-  async get(key: string): Promise<KeyValue | undefined> {
-    this.#assertOpen();
-    return this.#values.get(key);
+  constructor(clock: Clock, store = new MemoryStore(clock)) {
+    this.#clock = clock;
+    this.#store = store;
   }
 
-  async range({ from, to }: KeyRange, options: { limit?: number } = {}) {
-    this.#assertOpen();
-    const keys = [...this.#values.keys()].filter((key) => key >= from && key < to).sort();
-    return keys.slice(0, options.limit).map((key) => this.#values.get(key) as KeyValue);
+  async get(key: string, options: CallOptions = {}): Promise<KeyValue | undefined> {
+    this.#check(options);
+    return this.#store.get(key);
   }
 
-  async transact({ compares, writes }: Transaction): Promise<Outcome> {
-    this.#assertOpen();
-    for (const compare of compares) {
-      const found = this.#values.get(compare.key);
-      const holds =
-        compare.is === 'at'
-          ? found?.revision === compare.revision
-          : (found === undefined) === (compare.is === 'absent');
-      if (!holds) return { committed: false };
+  async range(range: KeyRange, options: CallOptions & { readonly limit?: number } = {}) {
+    this.#check(options);
+    return this.#store.range(range, options.limit);
+  }
+
+  async transact(transaction: Transaction, options: CallOptions = {}): Promise<Outcome> {
+    this.#check(options);
+    return this.#store.transact(transaction);
+  }
+
+  async grantLease(ttlMs: number, options: CallOptions = {}): Promise<Lease> {
+    this.#check(options);
+    const sentMs = this.#clock.monotonicMs();
+    const id = this.#store.grant(ttlMs);
+    const calls = {
+      renew: async () => this.#store.renew(id),
+      revoke: async () => this.#store.endLease(id),
+    };
+    const granted = { id, ttlMs, sentMs };
+    return new KeptLease(granted, calls, this.#clock, this.#tasks, this.#closing.signal);
+  }
+
+  async *watch(
+    range: KeyRange,
+    fromRevision: number,
+    options: CallOptions = {},
+  ): AsyncGenerator<readonly WatchEvent[], never> {
+    for (let seen = fromRevision; ; ) {
+      this.#check(options);
+      const { changed, revision } = this.#store;
+      for (const events of this.#store.changesAfter(seen, range)) {
+        yield events;
+        this.#check(options);
+      }
+      seen = Math.max(seen, revision);
+      if (this.#store.revision <= seen)
+        await untilAborted(changed, this.#closing.signal, options.signal);
     }
-    this.#revision += 1;
-    for (const write of writes) {
-      if ('put' in write)
-        this.#values.set(write.key, {
-          key: write.key,
-          value: write.put.slice(),
-          revision: this.#revision,
-        });
-      else this.#values.delete(write.key);
-    }
-    return { committed: true, revision: this.#revision };
   }
 
+  /** Resolves when nothing runs any more. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort(new StorageError('closed', 'the registry is closed'));
+    await this.#tasks.drained();
   }
 
-  #assertOpen(): void {
-    if (this.#isClosed) throw new StorageError('closed', 'the registry is closed');
+  #check({ signal }: CallOptions): void {
+    this.#closing.signal.throwIfAborted();
+    signal?.throwIfAborted();
   }
 }

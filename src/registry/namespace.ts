@@ -176,8 +176,8 @@ export class Namespace {
       from: keys.entry(parent, after + 1n),
       to: prefixRange(`d${number8(parent)}`).to,
     };
-    const found = await this.registry.range(range, { limit });
-    return found.map(({ key, value }) => decodeEntry(key, value));
+    const { entries } = await this.registry.range(range, { limit });
+    return entries.map(({ key, value }) => decodeEntry(key, value));
   }
 
   async isEmpty(parent: Ino): Promise<boolean> {
@@ -205,8 +205,8 @@ export class Namespace {
 
   /** All keys with the prefix, cut off. */
   async suffixes(prefix: string): Promise<readonly string[]> {
-    const found = await this.registry.range(prefixRange(prefix));
-    return found.map(({ key }) => key.slice(prefix.length));
+    const { entries } = await this.registry.range(prefixRange(prefix));
+    return entries.map(({ key }) => key.slice(prefix.length));
   }
 
   async #collisions(
@@ -219,7 +219,8 @@ export class Namespace {
       to: keys.entry(parent, first + 256n),
     };
     let cookie = first;
-    for (const { key, value, revision } of await this.registry.range(range)) {
+    const { entries } = await this.registry.range(range);
+    for (const { key, value, revision } of entries) {
       const entry = decodeEntry(key, value);
       if (entry.name === name) return { found: { record: entry, revision }, cookie };
       if (entry.cookie === cookie) cookie += 1n;

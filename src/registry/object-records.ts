@@ -77,8 +77,10 @@ export class ObjectRecords {
   }
 
   async list(): Promise<readonly ObjectRecord[]> {
-    const found = await this.#registry.range(prefixRange('o'));
-    return found.map(({ key, value, revision }) => decode(objectId(key.slice(1)), value, revision));
+    const { entries } = await this.#registry.range(prefixRange('o'));
+    return entries.map(({ key, value, revision }) =>
+      decode(objectId(key.slice(1)), value, revision),
+    );
   }
 
   /** Begins the next tenure. `not_owner` where another host owns it, `not_found`. */

@@ -2,158 +2,244 @@
  * The registry of one machine: a SQLite file that several processes share. Transactions that are
  * asked for in one turn of the loop share one SQLite commit, each with an outcome of its own, so
  * that many small changes cost one fsync.
+ *
+ * Leases count on the machine's boot-time clock, which is the same for all its processes. A lease
+ * that has run out is ended by whoever comes by: each commit, a read of its keys, a watch. Watches
+ * look for commits of other processes every few milliseconds, and wake at once for those of their
+ * own.
  */
 
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
+import type { ErrorCode } from '../core/errors.ts';
 import { StorageError } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
+import { TaskGroup } from '../core/task-group.ts';
+import { leaseId } from '../core/units.ts';
+import type { CallOptions } from '../ports/blob-store.ts';
+import type { Clock } from '../ports/clock.ts';
 import type {
-  Compare,
   KeyRange,
   KeyValue,
+  Lease,
   Outcome,
+  RangeResult,
   Registry,
   Transaction,
+  WatchEvent,
 } from '../ports/registry.ts';
+import { KeptLease } from './kept-lease.ts';
+import { openFile, translate } from './sqlite-file.ts';
+import { SqliteTables } from './sqlite-tables.ts';
+import { checkTransaction } from './transaction-check.ts';
+import { untilAborted } from './until-aborted.ts';
 
-const schemaVersion = 1;
-const busyTimeoutMs = 5000;
+const pollMs = 15;
+const revisionsPerRead = 256;
 
-/** SQLite's primary result codes (sqlite.org/rescode.html) that mean something here. */
-const codes: Readonly<Record<number, ConstructorParameters<typeof StorageError>[0]>> = {
-  5: 'unavailable', // SQLITE_BUSY
-  6: 'unavailable', // SQLITE_LOCKED
-  8: 'read_only', // SQLITE_READONLY
-  11: 'corrupt', // SQLITE_CORRUPT
-  13: 'no_space', // SQLITE_FULL
-  26: 'corrupt', // SQLITE_NOTADB
-};
-
-function translate(error: unknown): Error {
-  const { errcode } = error as { errcode?: number };
-  if (errcode === undefined) return error as Error;
-  const code = codes[errcode & 0xff] ?? 'unavailable';
-  return new StorageError(code, `registry: ${(error as Error).message}`, { cause: error });
-}
-
-interface Row {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
-  readonly revision: number;
-}
-
+/** A step of the next commit. */
 interface Pending {
-  readonly transaction: Transaction;
-  readonly resolve: (outcome: Outcome) => void;
+  /** May throw before it writes; then it alone is refused. */
+  readonly run: () => unknown;
+  readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
 }
 
-const bytesOf = (key: string) => Buffer.from(key, 'latin1');
-const textOf = (key: Uint8Array) => Buffer.from(key).toString('latin1');
+export interface SqliteSettings {
+  readonly path: string;
+  /** Names the run of the kernel that the clock counts from. */
+  readonly bootId: string;
+}
 
 export class SqliteRegistry implements Registry {
   readonly #database: DatabaseSync;
-  readonly #get: StatementSync;
-  readonly #range: StatementSync;
-  readonly #put: StatementSync;
-  readonly #delete: StatementSync;
-  readonly #nextRevision: StatementSync;
+  readonly #tables: SqliteTables;
+  readonly #clock: Clock;
+  readonly #closing = new AbortController();
+  readonly #tasks = new TaskGroup((error) => {
+    throw error;
+  });
   #pending: Pending[] = [];
-  #isClosed = false;
+  #watches = 0;
+  #isPolling = false;
+  #changed = Promise.withResolvers<void>();
 
-  private constructor(database: DatabaseSync) {
+  private constructor(database: DatabaseSync, clock: Clock) {
     this.#database = database;
-    this.#get = database.prepare('SELECT key, value, revision FROM entries WHERE key = ?');
-    this.#range = database.prepare(
-      'SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key LIMIT ?',
-    );
-    this.#put = database.prepare(
-      'INSERT INTO entries (key, value, revision) VALUES (?, ?, ?) ' +
-        'ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision',
-    );
-    this.#delete = database.prepare('DELETE FROM entries WHERE key = ?');
-    this.#nextRevision = database.prepare(
-      'UPDATE counters SET revision = revision + 1 RETURNING revision',
-    );
+    this.#tables = new SqliteTables(database);
+    this.#clock = clock;
   }
 
-  /** Makes the file where it is missing. Throws `corrupt` on a file that is something else. */
-  static open(path: string): SqliteRegistry {
-    try {
-      mkdirSync(dirname(path), { recursive: true });
-      const database = new DatabaseSync(path);
-      database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
-      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      createSchema(database, path);
-      return new SqliteRegistry(database);
-    } catch (error) {
-      throw translate(error);
+  /** `corrupt` on a file that is something else, `unsupported` on one of a newer version. */
+  static open({ path, bootId }: SqliteSettings, clock: Clock): SqliteRegistry {
+    return new SqliteRegistry(openFile(path, bootId), clock);
+  }
+
+  async get(key: string, options: CallOptions = {}): Promise<KeyValue | undefined> {
+    this.#check(options);
+    for (;;) {
+      const found = this.#attempt(() => this.#tables.get(key, this.#clock.monotonicMs()));
+      if (found !== 'expired') return found;
+      await this.#endExpiredLeases();
     }
   }
 
-  async get(key: string): Promise<KeyValue | undefined> {
-    this.#assertOpen();
-    const row = this.#attempt(() => this.#get.get(bytesOf(key))) as Row | undefined;
-    return row && toKeyValue(row);
+  async range(
+    range: KeyRange,
+    options: CallOptions & { readonly limit?: number } = {},
+  ): Promise<RangeResult> {
+    this.#check(options);
+    for (;;) {
+      const { entries, revision } = this.#read(() => {
+        const { revision } = this.#tables.counters();
+        const nowMs = this.#clock.monotonicMs();
+        return { entries: this.#tables.range(range, options.limit ?? -1, nowMs), revision };
+      });
+      if (entries !== 'expired') return { entries, revision };
+      await this.#endExpiredLeases();
+    }
   }
 
-  async range({ from, to }: KeyRange, options: { readonly limit?: number } = {}) {
-    this.#assertOpen();
-    const end = to.charCodeAt(0) > 0xff ? Buffer.alloc(0x200, 0xff) : bytesOf(to);
-    const rows = this.#attempt(() => this.#range.all(bytesOf(from), end, options.limit ?? -1));
-    return (rows as unknown as Row[]).map(toKeyValue);
+  async transact(transaction: Transaction, options: CallOptions = {}): Promise<Outcome> {
+    this.#check(options);
+    checkTransaction(transaction);
+    return this.#commit(() => this.#tables.apply(transaction));
   }
 
-  transact(transaction: Transaction): Promise<Outcome> {
-    this.#assertOpen();
-    for (const write of transaction.writes)
-      if ('put' in write && write.put.length > limits.registryValueBytesMax)
-        return Promise.reject(new StorageError('too_large', 'a registry value is too large'));
-    return new Promise((resolve, reject) => {
-      this.#pending.push({ transaction, resolve, reject });
-      if (this.#pending.length === 1) setImmediate(() => this.#commitPending());
-    });
+  async grantLease(ttlMs: number, options: CallOptions = {}): Promise<Lease> {
+    this.#check(options);
+    const now = () => this.#clock.monotonicMs();
+    const sentMs = now();
+    const id = leaseId(await this.#commit(() => this.#tables.grant(ttlMs, now())));
+    const calls = {
+      renew: () => this.#commit(() => this.#tables.renew(id, now())),
+      revoke: () => this.#commit(() => this.#tables.endLease(id)),
+    };
+    const granted = { id, ttlMs, sentMs };
+    return new KeptLease(granted, calls, this.#clock, this.#tasks, this.#closing.signal);
+  }
+
+  async *watch(
+    range: KeyRange,
+    fromRevision: number,
+    options: CallOptions = {},
+  ): AsyncGenerator<readonly WatchEvent[], never> {
+    this.#watches += 1;
+    this.#poll();
+    try {
+      for (let seen = fromRevision; ; ) {
+        this.#check(options);
+        const changed = this.#changed.promise;
+        const { events, until, isBehind } = this.#read(() => this.#changesBehind(seen, range));
+        for (const transaction of events) {
+          yield transaction;
+          this.#check(options);
+        }
+        seen = until;
+        if (!isBehind) await untilAborted(changed, this.#closing.signal, options.signal);
+      }
+    } finally {
+      this.#watches -= 1;
+    }
   }
 
   async close(): Promise<void> {
-    if (this.#isClosed) return;
+    if (this.#closing.signal.aborted) return this.#tasks.drained();
     this.#commitPending();
-    this.#isClosed = true;
+    this.#closing.abort(new StorageError('closed', 'the registry is closed'));
+    await this.#tasks.drained();
     this.#database.close();
+  }
+
+  /** Some revisions at a time; `compacted` where they are forgotten. */
+  #changesBehind(seen: number, range: KeyRange) {
+    const { revision, compacted } = this.#tables.counters();
+    if (seen < compacted)
+      throw new StorageError('compacted', `changes after revision ${seen} are forgotten`);
+    const until = Math.max(seen, Math.min(revision, seen + revisionsPerRead));
+    return { events: this.#tables.changes(seen, until, range), until, isBehind: until < revision };
+  }
+
+  /** Looks for commits of others, as long as anybody watches. */
+  #poll(): void {
+    if (this.#isPolling) return;
+    this.#isPolling = true;
+    this.#tasks.run(async () => {
+      let version: unknown;
+      while (this.#watches > 0 && !this.#closing.signal.aborted) {
+        try {
+          const found = this.#tables.dataVersion();
+          if (found !== version) this.#wake();
+          version = found;
+          if (this.#tables.hasExpiredLeases(this.#clock.monotonicMs()))
+            await this.#endExpiredLeases();
+        } catch {
+          // The watches read by themselves, and tell what is wrong.
+          this.#wake();
+        }
+        await this.#clock.sleep(pollMs, { signal: this.#closing.signal }).catch(() => undefined);
+      }
+      this.#isPolling = false;
+    });
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Every commit does that first. */
+  #endExpiredLeases(): Promise<void> {
+    return this.#commit(() => undefined);
+  }
+
+  /** `unavailable`, or `unknown_outcome` where it may have happened. */
+  #commit<T>(run: () => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#pending.push({ run, resolve: resolve as (result: unknown) => void, reject });
+    if (this.#pending.length === 1) setImmediate(() => this.#commitPending());
+    return promise;
   }
 
   /** All that is waiting, in one SQLite transaction. */
   #commitPending(): void {
     const batch = this.#pending;
     this.#pending = [];
-    if (batch.length === 0 || this.#isClosed) return;
+    if (batch.length === 0) return;
+    let otherwise: ErrorCode = 'unavailable';
     try {
+      this.#closing.signal.throwIfAborted();
       this.#database.exec('BEGIN IMMEDIATE');
-      const outcomes = batch.map(({ transaction }) => this.#apply(transaction));
+      this.#tables.endExpiredLeases(this.#clock.monotonicMs());
+      const answers = batch.map((step) => answerOf(step));
+      this.#tables.compact();
+      otherwise = 'unknown_outcome';
       this.#database.exec('COMMIT');
-      batch.forEach(({ resolve }, index) => resolve(outcomes[index] as Outcome));
+      for (const answer of answers) answer();
+      this.#wake();
     } catch (error) {
+      this.#rollBack();
+      for (const { reject } of batch) reject(translate(error, otherwise));
+    }
+  }
+
+  #rollBack(): void {
+    try {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      for (const { reject } of batch) reject(translate(error));
+    } catch {
+      // SQLite has rolled back by itself; whoever waits is told of the first error.
     }
   }
 
-  #apply({ compares, writes }: Transaction): Outcome {
-    if (!compares.every((compare) => this.#holds(compare))) return { committed: false };
-    const { revision } = this.#nextRevision.get() as { revision: number };
-    for (const write of writes) {
-      if ('put' in write) this.#put.run(bytesOf(write.key), write.put, revision);
-      else this.#delete.run(bytesOf(write.key));
+  /** All of one moment. */
+  #read<T>(action: () => T): T {
+    try {
+      this.#database.exec('BEGIN');
+      const result = this.#attempt(action);
+      this.#database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      this.#rollBack();
+      throw translate(error);
     }
-    return { committed: true, revision };
-  }
-
-  #holds(compare: Compare): boolean {
-    const row = this.#get.get(bytesOf(compare.key)) as Row | undefined;
-    if (compare.is === 'at') return row?.revision === compare.revision;
-    return (row === undefined) === (compare.is === 'absent');
   }
 
   #attempt<T>(action: () => T): T {
@@ -164,33 +250,19 @@ export class SqliteRegistry implements Registry {
     }
   }
 
-  #assertOpen(): void {
-    if (this.#isClosed) throw new StorageError('closed', 'the registry is closed');
+  #check({ signal }: CallOptions): void {
+    this.#closing.signal.throwIfAborted();
+    signal?.throwIfAborted();
   }
 }
 
-function createSchema(database: DatabaseSync, path: string): void {
-  const { user_version: found } = database.prepare('PRAGMA user_version').get() as {
-    user_version: number;
-  };
-  if (found > schemaVersion)
-    throw new StorageError(
-      'unsupported',
-      `registry ${path} has version ${found}; this Wharf knows up to ${schemaVersion}`,
-    );
-  if (found === schemaVersion) return;
-  database.exec(`
-    BEGIN IMMEDIATE;
-    CREATE TABLE IF NOT EXISTS entries (
-      key BLOB PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS counters (revision INTEGER NOT NULL);
-    INSERT INTO counters SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counters);
-    PRAGMA user_version = ${schemaVersion};
-    COMMIT;
-  `);
-}
-
-function toKeyValue(row: Row): KeyValue {
-  return { key: textOf(row.key), value: row.value, revision: row.revision };
+/** Runs a step; what it answers is told when all is committed. */
+function answerOf({ run, resolve, reject }: Pending): () => void {
+  try {
+    const result = run();
+    return () => resolve(result);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    return () => reject(error);
+  }
 }

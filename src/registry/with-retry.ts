@@ -1,36 +1,152 @@
 /**
- * Waits for a registry that does not answer, visibly. A transaction is repeated only when it
- * surely did not happen (`unavailable`); an unknown outcome goes to whoever can read back.
+ * Waits for a registry that does not answer, visibly, so that whoever uses it sees neither
+ * `unavailable` nor `unknown_outcome`: a lost answer is found out (exactly-once.ts), and a watch
+ * that broke goes on behind the last change that it told. Waiting ends with the call's signal.
  */
 
 import { describeError, isStorageError } from '../core/errors.ts';
+import type { CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Random } from '../ports/random.ts';
-import type { Registry } from '../ports/registry.ts';
+import type { KeyRange, Lease, Registry, WatchEvent } from '../ports/registry.ts';
+import { ExactlyOnce } from './exactly-once.ts';
 
 const firstPauseMs = 20;
 const pauseMsMax = 1000;
+/** A moment of contention is no news. */
+const silentMs = 1000;
 
-export function withRetry(inner: Registry, clock: Clock, random: Random, log: Log): Registry {
-  const retry = async <T>(call: () => Promise<T>): Promise<T> => {
-    for (let pauseMs = firstPauseMs, attempts = 1; ; attempts += 1) {
-      try {
-        const result = await call();
-        if (attempts > 1) log.info({ attempts }, 'registry answers again');
-        return result;
-      } catch (error) {
-        if (!isStorageError(error, 'unavailable')) throw error;
-        if (attempts === 1) log.warn({ error: describeError(error) }, 'registry does not answer');
-      }
-      await clock.sleep(pauseMs * (0.5 + random.fraction()));
-      pauseMs = Math.min(pauseMs * 2, pauseMsMax);
-    }
+export interface RetryDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** `name`: one process at a time uses the registry by it. */
+export function withRetry(inner: Registry, deps: RetryDeps, name: string): Registry {
+  const retry: Retry = async (call, options = {}) => {
+    const trouble = new Trouble(deps, options);
+    const result = await trouble.during(call, isPassing);
+    trouble.isOver();
+    return result;
   };
+  const exactlyOnce = new ExactlyOnce(name, deps.random);
   return {
-    get: (key, options) => retry(() => inner.get(key, options)),
-    range: (range, options) => retry(() => inner.range(range, options)),
-    transact: (transaction, options) => retry(() => inner.transact(transaction, options)),
+    get: (key, options) => retry(() => inner.get(key, options), options),
+    range: (range, options) => retry(() => inner.range(range, options), options),
+    transact: async (transaction, options = {}) => {
+      if (transaction.writes.length === 0)
+        return retry(() => inner.transact(transaction, options), options);
+      const trouble = new Trouble(deps, options);
+      const outcome = await exactlyOnce.transact(waiting(inner, trouble), transaction, options);
+      trouble.isOver();
+      return outcome;
+    },
+    // What is granted by a lost answer runs out by itself; to release twice is harmless.
+    grantLease: async (ttlMs, options) =>
+      releasedInTheEnd(await retry(() => inner.grantLease(ttlMs, options), options), retry),
+    watch: (range, fromRevision, options = {}) =>
+      resumingWatch(inner, new Trouble(deps, options), range, fromRevision, options),
     close: () => inner.close(),
   };
+}
+
+type Retry = <T>(call: () => Promise<T>, options?: CallOptions) => Promise<T>;
+
+const isAway = (error: unknown) => isStorageError(error, 'unavailable');
+const isPassing = (error: unknown) => isAway(error) || isStorageError(error, 'unknown_outcome');
+
+/** Waits while the registry is away; a lost answer is told, after a pause. */
+function waiting(inner: Registry, trouble: Trouble): Pick<Registry, 'get' | 'transact'> {
+  return {
+    get: (key, options) => trouble.during(() => inner.get(key, options), isAway),
+    transact: async (transaction, options) => {
+      try {
+        return await trouble.during(() => inner.transact(transaction, options), isAway);
+      } catch (error) {
+        if (isStorageError(error, 'unknown_outcome')) await trouble.pause(error);
+        throw error;
+      }
+    },
+  };
+}
+
+function releasedInTheEnd(lease: Lease, retry: Retry): Lease {
+  return {
+    id: lease.id,
+    ttlMs: lease.ttlMs,
+    signal: lease.signal,
+    validUntilMs: () => lease.validUntilMs(),
+    release: (options) => retry(() => lease.release(options), options),
+  };
+}
+
+async function* resumingWatch(
+  inner: Registry,
+  trouble: Trouble,
+  range: KeyRange,
+  fromRevision: number,
+  options: CallOptions,
+): AsyncGenerator<readonly WatchEvent[], void> {
+  for (let seen = fromRevision; ; ) {
+    try {
+      for await (const events of inner.watch(range, seen, options)) {
+        trouble.isOver();
+        seen = events[0]?.revision ?? seen;
+        yield events;
+      }
+    } catch (error) {
+      if (!isAway(error)) throw error;
+      await trouble.pause(error);
+    }
+  }
+}
+
+/** What one call goes through until it is answered. */
+class Trouble {
+  readonly #deps: RetryDeps;
+  readonly #options: CallOptions;
+  #pauseMs = firstPauseMs;
+  #sinceMs: number | undefined;
+  #isTold = false;
+
+  constructor(deps: RetryDeps, options: CallOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  async during<T>(call: () => Promise<T>, isWorthWaiting: (error: unknown) => boolean): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        if (!isWorthWaiting(error)) throw error;
+        await this.pause(error);
+      }
+    }
+  }
+
+  /** Rejects with the signal's reason. */
+  async pause(error: unknown): Promise<void> {
+    const { clock, random, log } = this.#deps;
+    this.#sinceMs ??= clock.monotonicMs();
+    if (!this.#isTold && clock.monotonicMs() - this.#sinceMs >= silentMs) {
+      this.#isTold = true;
+      log.warn({ error: describeError(error) }, 'registry does not answer');
+    }
+    await clock.sleep(this.#pauseMs * (0.5 + random.fraction()), this.#options);
+    this.#pauseMs = Math.min(this.#pauseMs * 2, pauseMsMax);
+  }
+
+  isOver(): void {
+    const { clock, log } = this.#deps;
+    if (this.#isTold) {
+      const seconds = Math.round((clock.monotonicMs() - (this.#sinceMs ?? 0)) / 1000);
+      log.info({ seconds }, 'registry answers again');
+    }
+    this.#sinceMs = undefined;
+    this.#isTold = false;
+    this.#pauseMs = firstPauseMs;
+  }
 }

@@ -15,7 +15,7 @@ const id = objectId('1'.repeat(32));
 async function open(settings: { writeBackDelayMs: number; dirtyBytesMax: number }) {
   const backend = new MemoryBackend();
   await backend.createBucket('files');
-  const records = new ObjectRecords(new MemoryRegistry());
+  const records = new ObjectRecords(new MemoryRegistry(systemClock(undefined)));
   await records.create(id, 'file', hostId('a'));
   const { epoch } = await records.claim(id, hostId('a'));
   const deps = {

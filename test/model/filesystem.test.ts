@@ -76,7 +76,7 @@ class ModelTree {
 async function life(seed: number): Promise<void> {
   const random = seededRandom(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random.fraction() * list.length)] as T;
-  const registry = new MemoryRegistry();
+  const registry = new MemoryRegistry(systemClock(undefined));
   const objects = memoryObjects();
   const open = () =>
     WharfFileSystem.open(
@@ -182,10 +182,11 @@ async function compare(fileSystem: WharfFileSystem, node: ModelNode, ino: Ino): 
 
 /** Every entry has its inode, every inode its entries, and nothing else is left. */
 async function checkRegistry(registry: MemoryRegistry, kept: ReadonlySet<ObjectId>): Promise<void> {
-  const count = async (prefix: string) => (await registry.range(prefixRange(prefix))).length;
-  const inodes = await registry.range(prefixRange('i'));
+  const count = async (prefix: string) =>
+    (await registry.range(prefixRange(prefix))).entries.length;
+  const { entries: inodes } = await registry.range(prefixRange('i'));
   const links = new Map<number, number>();
-  for (const { value } of await registry.range(prefixRange('d'))) {
+  for (const { value } of (await registry.range(prefixRange('d'))).entries) {
     const { ino } = JSON.parse(Buffer.from(value).toString()) as { ino: number };
     links.set(ino, (links.get(ino) ?? 0) + 1);
   }
@@ -219,7 +220,7 @@ test('the namespace agrees with a plain tree, and leaks nothing', async () => {
 });
 
 test('many makers of names in one folder all succeed, and one wins each name', async () => {
-  const registry = new MemoryRegistry();
+  const registry = new MemoryRegistry(systemClock(undefined));
   const fileSystem = await WharfFileSystem.open(
     {
       namespace: new Namespace(registry, '00'.repeat(16)),

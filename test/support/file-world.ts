@@ -30,7 +30,7 @@ const neverMs = 3_600_000;
 
 export class FileWorld {
   readonly backend = new MemoryBackend();
-  readonly records = new ObjectRecords(new MemoryRegistry());
+  readonly records = new ObjectRecords(new MemoryRegistry(systemClock(undefined)));
   readonly log = quietLog();
   readonly settings: FileSettings;
   /** Asked before each commit of a manifest. */

@@ -64,7 +64,7 @@ export class VolumeWorld {
     this.id = objectId(seed.toString(16).padStart(32, '0'));
     this.clock = systemClock(undefined);
     this.settings = { ...smallSettings, ...settings };
-    this.records = new ObjectRecords(new MemoryRegistry());
+    this.records = new ObjectRecords(new MemoryRegistry(systemClock(undefined)));
   }
 
   get bucket(): string {

@@ -39,7 +39,7 @@ const outside: readonly { readonly what: RegExp; readonly allowed: readonly stri
       'cli/',
       'main.ts',
       'backend/directory-backend.ts',
-      'registry/sqlite-registry.ts',
+      'registry/sqlite-file.ts',
       'frontend/fuse/mount.ts',
       'frontend/fuse/fuse-native-mount.ts',
       'frontend/admin/',

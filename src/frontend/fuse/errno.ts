@@ -11,6 +11,7 @@ const errnoOf = {
   fenced: errno.EIO,
   unavailable: errno.EAGAIN,
   unknown_outcome: errno.EIO,
+  compacted: errno.EIO,
   corrupt: errno.EIO,
   failed: errno.EIO,
   no_space: errno.ENOSPC,

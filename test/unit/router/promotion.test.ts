@@ -24,7 +24,7 @@ const host = hostId('a');
 class World {
   readonly backend = new MemoryBackend();
   readonly faults = noFaults();
-  readonly records = new ObjectRecords(new MemoryRegistry());
+  readonly records = new ObjectRecords(new MemoryRegistry(systemClock(undefined)));
   readonly log = quietLog();
   disk = new MemoryDisk();
 
