@@ -1,5 +1,6 @@
 /** What a vPool is, fixed when it is made. */
 
+import { StorageError } from '../core/errors.ts';
 import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
 import { encodeRecord, RecordReader } from './record.ts';
@@ -20,7 +21,13 @@ export async function openVpool(
   const found = await registry.get(key);
   if (found) {
     const fields = new RecordReader('vPool', found.value);
-    return { name: fields.text('name'), salt: fields.text('salt') };
+    const kept = fields.text('name');
+    if (kept !== name)
+      throw new StorageError(
+        'invalid',
+        `vpool: found ${name}; allowed is ${kept}, whose registry this is`,
+      );
+    return { name, salt: fields.text('salt') };
   }
   const salt = Buffer.from(random.bytes(16)).toString('hex');
   const write = { key, put: encodeRecord({ name, salt }) };
