@@ -61,6 +61,8 @@ if [ "$purpose" = test ]; then
   want swift-container-server swift-container
   want swift-object-server swift-object
   want memcached memcached
+  want etcd etcd-server
+  want openssl openssl
   want /bin/busybox busybox-static
   ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 || missing="$missing linux-image-cloud-amd64"
 fi

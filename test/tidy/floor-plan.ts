@@ -21,7 +21,9 @@ const neighbours = new Set(['format>ports']);
 /** Who may import a package of the run time: one file each. */
 const packageOwners: Readonly<Record<string, string>> = {
   '@aws-sdk/client-s3': 'backend/s3-backend.ts',
+  cockatiel: 'registry/etcd-client.ts',
   commander: 'cli/main.ts',
+  etcd3: 'registry/etcd-client.ts',
   'fuse-native': 'frontend/fuse/fuse-native-mount.ts',
   'lru-cache': 'file/piece-cache.ts',
   pino: 'daemon/log.ts',

@@ -1,0 +1,195 @@
+/** Settings that can't work are told at once, with the one to change. */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { isStorageError } from '../../../src/core/errors.ts';
+import { systemClock } from '../../../src/platform/system-clock.ts';
+import { EtcdRegistry } from '../../../src/registry/etcd-registry.ts';
+import { EtcdCluster, etcdMissing } from '../../support/etcd.ts';
+import { freePorts, run } from '../../support/servers.ts';
+
+type Settings = Parameters<typeof EtcdRegistry.open>[0];
+
+const clock = systemClock(undefined);
+const secret = { user: 'wharf', password: 'right' };
+
+async function opens(settings: Settings): Promise<void> {
+  const registry = await EtcdRegistry.open(settings, clock);
+  const outcome = await registry.transact({
+    compares: [],
+    writes: [{ key: 'ka', put: new Uint8Array(1) }],
+  });
+  assert.ok(outcome.committed);
+  await registry.close();
+}
+
+const refuses = (settings: Settings, text: RegExp) =>
+  assert.rejects(EtcdRegistry.open(settings, clock), (error) => {
+    assert.ok(isStorageError(error, 'invalid'), String(error));
+    assert.match(error.message, text);
+    assert.doesNotMatch(error.message, /\n/);
+    return true;
+  });
+
+test('a registry in etcd refuses settings that contradict each other', async () => {
+  const endpoints = ['http://127.0.0.1:2379'];
+  const tls = { ca: Buffer.from('') };
+  await refuses({ endpoints: [] }, /"endpoints" is empty/);
+  await refuses({ endpoints: ['127.0.0.1:2379'] }, /"endpoints": 127.0.0.1:2379 is not http/);
+  await refuses({ endpoints: [...endpoints, 'https://127.0.0.1:2380'] }, /mixes/);
+  await refuses({ endpoints, tls }, /"tls" is set/);
+  const half = { endpoints: ['https://127.0.0.1:2379'], tls: { ...tls, key: Buffer.from('') } };
+  await refuses(half, /"tls.cert" and "tls.key" go together/);
+  const unreadable = { ca: tls.ca, key: Buffer.from('no key'), cert: Buffer.from('no more') };
+  await refuses({ endpoints: half.endpoints, tls: unreadable }, /"tls.key" can't be read/);
+});
+
+test('a registry in etcd tells what is no etcd from what does not answer', async () => {
+  const server = createServer((_, response) => response.end('hello'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  try {
+    await refuses({ endpoints: [`http://127.0.0.1:${port}`] }, /no etcd is there; change "endp/);
+  } finally {
+    server.close();
+  }
+  const [closed] = await freePorts(1);
+  await assert.rejects(
+    EtcdRegistry.open({ endpoints: [`http://127.0.0.1:${closed}`] }, clock),
+    (error) => isStorageError(error, 'unavailable'),
+  );
+});
+
+if (etcdMissing) test('etcd refuses a wrong login and wrong TLS', { skip: etcdMissing }, () => {});
+else {
+  describe('etcd with logins', { timeout: 120_000 }, () => {
+    let cluster: EtcdCluster;
+    before(async () => {
+      cluster = await EtcdCluster.start();
+      const range = (text: string) => Buffer.from(text).toString('base64');
+      const perm = { permType: 'READWRITE', key: range('wharf/'), range_end: range('wharf0') };
+      await cluster.call('auth/role/add', { name: 'root' });
+      await cluster.call('auth/role/add', { name: 'wharf' });
+      await cluster.call('auth/role/grant', { name: 'wharf', perm });
+      for (const [name, password, role] of [
+        ['root', 'r', 'root'],
+        ['wharf', 'right', 'wharf'],
+        ['other', 'o', undefined],
+      ] as const) {
+        await cluster.call('auth/user/add', { name, password });
+        if (role) await cluster.call('auth/user/grant', { user: name, role });
+      }
+    });
+    after(() => cluster[Symbol.asyncDispose]());
+
+    test('says whether a login is wanted, and right', async () => {
+      const { endpoints } = cluster;
+      await opens({ endpoints });
+      await refuses({ endpoints, login: secret }, /remove "user" and "password"/);
+      await cluster.call('auth/enable', {});
+      await refuses({ endpoints }, /set "user" and "password"/);
+      await refuses(
+        { endpoints, login: { ...secret, password: 'wrong' } },
+        /change "user" or "pas/,
+      );
+      await refuses({ endpoints, login: { user: 'other', password: 'o' } }, /change "user"$/);
+      await opens({ endpoints, login: secret });
+    });
+
+    test('leases and watches behind a login, also when members have forgotten it', async () => {
+      const { endpoints } = cluster;
+      const registry = await EtcdRegistry.open({ endpoints, login: secret }, clock);
+      const lease = await registry.grantLease(10_000);
+      const writes = [{ key: 'kb', put: new Uint8Array(1), lease: lease.id }];
+      const outcome = await registry.transact({ compares: [], writes });
+      assert.ok(outcome.committed);
+      const from = outcome.revision - 1;
+      const first = registry.watch({ from: 'kb', to: 'kc' }, from)[Symbol.asyncIterator]();
+      assert.equal((await first.next()).value?.[0]?.revision, outcome.revision);
+      await first.return?.(undefined as never);
+      // Logins are kept in the members' memory.
+      await cluster.stopAll();
+      await cluster.startAll();
+      for (let found; !found; )
+        found = await registry.get('kb').catch((error: unknown) => {
+          if (!isStorageError(error, 'unavailable')) throw error;
+        });
+      await lease.release();
+      assert.equal(await registry.get('kb'), undefined);
+      await registry.close();
+    });
+  });
+
+  describe('etcd with TLS', { timeout: 120_000 }, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'wharf-tls-'));
+    const at = (name: string) => join(folder, name);
+    const read = (name: string) => readFileSync(at(name));
+    let cluster: EtcdCluster;
+    const makeCa = (name: string) =>
+      run('openssl', [
+        ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`],
+        ...['-keyout', at(`${name}.key`), '-out', at(`${name}.crt`)],
+      ]);
+    const makeCertificate = async (name: string, ca: string) => {
+      await run('openssl', [
+        ...['req', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${name}`],
+        ...['-keyout', at(`${name}.key`), '-out', at(`${name}.csr`)],
+      ]);
+      writeFileSync(at('extension'), 'subjectAltName=IP:127.0.0.1\n');
+      await run('openssl', [
+        ...['x509', '-req', '-in', at(`${name}.csr`), '-days', '2', '-extfile', at('extension')],
+        ...['-CA', at(`${ca}.crt`), '-CAkey', at(`${ca}.key`), '-CAcreateserial'],
+        ...['-out', at(`${name}.crt`)],
+      ]);
+    };
+    before(async () => {
+      await makeCa('ca');
+      await makeCa('another-ca');
+      await makeCertificate('server', 'ca');
+      await makeCertificate('host', 'ca');
+      await makeCertificate('stranger', 'another-ca');
+      cluster = await EtcdCluster.start('https', [
+        ...['--client-cert-auth', '--trusted-ca-file', at('ca.crt')],
+        ...['--cert-file', at('server.crt'), '--key-file', at('server.key')],
+      ]);
+    });
+    after(async () => {
+      await cluster[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true });
+    });
+
+    test('says which certificate is wrong', async () => {
+      const { endpoints } = cluster;
+      const host = { cert: read('host.crt'), key: read('host.key') };
+      const tls = { ca: read('ca.crt'), ...host };
+      for (let isUp = false; !isUp; )
+        isUp = await opens({ endpoints, tls }).then(
+          () => true,
+          (error: unknown) => {
+            if (!isStorageError(error, 'unavailable')) throw error;
+            return false;
+          },
+        );
+      const wrongCa = { ...tls, ca: read('another-ca.crt') };
+      await refuses({ endpoints, tls: wrongCa }, /change "tls.ca"$/);
+      await refuses({ endpoints, tls: { ca: tls.ca } }, /change "tls.cert" and "tls.key"$/);
+      const stranger = { cert: read('stranger.crt'), key: read('stranger.key') };
+      await refuses({ endpoints, tls: { ...tls, ...stranger } }, /"tls.cert" and "tls.key"$/);
+      const named = endpoints.map((each) => each.replace('127.0.0.1', 'localhost'));
+      await refuses({ endpoints: named, tls }, /for another name; change "endpoints"$/);
+      const plain = endpoints.map((each) => each.replace('https', 'http'));
+      await refuses({ endpoints: plain }, /write https:\/\/ in "endpoints"/);
+    });
+  });
+
+  test('etcd without TLS is not taken for one with it', async () => {
+    await using cluster = await EtcdCluster.start();
+    const endpoints = cluster.endpoints.map((each) => each.replace('http', 'https'));
+    await refuses({ endpoints }, /no TLS is spoken there; write http:\/\/ in "endpoints"$/);
+  });
+}

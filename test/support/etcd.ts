@@ -1,0 +1,120 @@
+/** An etcd cluster of three members, from Debian's package, on free ports in a folder of its own. */
+
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePorts, Servers } from './servers.ts';
+
+export const etcdMissing: string | false = existsSync('/usr/bin/etcd') ? false : 'no etcd-server';
+
+const names = ['one', 'two', 'three'] as const;
+const base64 = (text: string) => Buffer.from(text).toString('base64');
+
+export class EtcdCluster implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), 'wharf-etcd-'));
+  readonly #servers = new Servers();
+  readonly #members: (ChildProcess | undefined)[] = [];
+  readonly #extra: readonly string[];
+  readonly #scheme: string;
+  #clients: readonly number[] = [];
+  #peers: readonly number[] = [];
+
+  private constructor(scheme: string, extra: readonly string[]) {
+    this.#scheme = scheme;
+    this.#extra = extra;
+  }
+
+  static async start(scheme = 'http', extra: readonly string[] = []): Promise<EtcdCluster> {
+    const cluster = new EtcdCluster(scheme, extra);
+    try {
+      const ports = await freePorts(6);
+      cluster.#clients = ports.slice(0, 3);
+      cluster.#peers = ports.slice(3);
+      await cluster.startAll();
+      return cluster;
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get endpoints(): string[] {
+    return this.#clients.map((port) => `${this.#scheme}://127.0.0.1:${port}`);
+  }
+
+  async startAll(): Promise<void> {
+    for (const index of names.keys()) this.#start(index);
+    // The gateway asks for no certificate of ours where TLS is on: those tests wait by themselves.
+    if (this.#scheme === 'http') await this.#servers.until('etcd', () => this.leader());
+  }
+
+  async stopAll(): Promise<void> {
+    for (const index of names.keys()) await this.kill(index);
+  }
+
+  async kill(index: number): Promise<void> {
+    const member = this.#members[index];
+    if (!member || member.exitCode !== null || member.signalCode !== null) return;
+    const closed = new Promise((resolve) => member.once('close', resolve));
+    member.kill('SIGKILL');
+    await closed;
+  }
+
+  /** The index of the member that leads; throws while none does. */
+  async leader(): Promise<number> {
+    for (const [index, endpoint] of this.endpoints.entries()) {
+      const status = await this.call('maintenance/status', {}, endpoint).catch(() => undefined);
+      if (status?.['leader'] === undefined) continue;
+      const header = status['header'] as { member_id: string };
+      if (header.member_id === status['leader']) return index;
+    }
+    throw new Error('no leader');
+  }
+
+  /** Through etcd's HTTP gateway. */
+  async call(
+    path: string,
+    body: object,
+    endpoint = this.endpoints[0] ?? '',
+  ): Promise<Record<string, unknown>> {
+    const response = await fetch(`${endpoint}/v3/${path}`, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(5000),
+    });
+    const answer = (await response.json()) as Record<string, unknown>;
+    if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
+    return answer;
+  }
+
+  /** Deletes all that Wharf has written. */
+  async wipe(): Promise<void> {
+    await this.call('kv/deleterange', { key: base64('wharf/'), range_end: base64('wharf0') });
+  }
+
+  async compact(): Promise<void> {
+    const { header } = await this.call('kv/put', { key: base64('another'), value: '' });
+    await this.call('kv/compaction', { revision: (header as { revision: string }).revision });
+  }
+
+  #start(index: number): void {
+    const name = names[index] ?? '';
+    const client = `${this.#scheme}://127.0.0.1:${this.#clients[index]}`;
+    const peer = `http://127.0.0.1:${this.#peers[index]}`;
+    const all = names.map((each, at) => `${each}=http://127.0.0.1:${this.#peers[at]}`).join();
+    this.#members[index] = this.#servers.start(
+      'etcd',
+      ...['--name', name, '--data-dir', join(this.folder, name)],
+      ...['--listen-client-urls', client, '--advertise-client-urls', client],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+      ...['--initial-cluster', all, '--initial-cluster-token', this.folder],
+      ...this.#extra,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#servers[Symbol.asyncDispose]();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
