@@ -12,8 +12,9 @@
  * what was sent may still take effect then.
  *
  * Errors: `unavailable` (it surely did not happen), `unknown_outcome` (a transaction whose answer
- * was lost: it may have happened, or may yet), `too_large`, `invalid`, `fenced` (a write names a
- * lease that has ended), `compacted` (a watch), `closed`.
+ * was lost: it may have happened, or may yet), `no_space`, `too_large`, `invalid`, `fenced` (a write
+ * names a lease that has ended, or another process has taken this one's place), `compacted` (a
+ * watch), `closed`.
  */
 
 import type { LeaseId } from '../core/units.ts';
@@ -35,7 +36,10 @@ export type Write =
   | { readonly key: string; readonly put: Uint8Array; readonly lease?: LeaseId }
   | { readonly key: string; readonly delete: true };
 
-/** At most `limits.registryOperationsMax` compares and as many writes. */
+/**
+ * At most `limits.registryOperationsMax` compares and as many writes; `withRetry` needs one of each
+ * for itself.
+ */
 export interface Transaction {
   /** All must hold, or nothing is written. */
   readonly compares: readonly Compare[];

@@ -136,7 +136,7 @@ export class ObjectRecords {
     }
   }
 
-  /** False where the record changed meanwhile. A lost answer is repeated: the writes are the same. */
+  /** False where the record changed meanwhile. */
   async #replace(record: ObjectRecord, writes: readonly Write[]): Promise<boolean> {
     const compare = { key: objectKey(record.id), is: 'at', revision: record.revision } as const;
     const outcome = await this.#registry.transact({ compares: [compare], writes });
