@@ -6,7 +6,16 @@ import { describeError } from '../core/errors.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import type { GlobalOptions } from './reports.ts';
-import { listHosts, listVdisks, listVpools, showStatus, showVdisk, syncVdisk } from './reports.ts';
+import {
+  listHosts,
+  listVdisks,
+  listVpools,
+  moveVdisk,
+  pinVdisk,
+  showStatus,
+  showVdisk,
+  syncVdisk,
+} from './reports.ts';
 import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
 
@@ -26,7 +35,7 @@ function asking(parent: Command, usage: string, description: string): Command {
 
 program
   .command('up')
-  .description('start a playground: one host with embedded registry and object store')
+  .description('start a playground: hosts with embedded registry and object store')
   .option('--dir <dir>', 'folder of the playground', './playground')
   .option('--hosts <n>', 'number of hosts', '1')
   .option('--backend <kind>', 'object store: dir or s3', 'dir')
@@ -66,6 +75,12 @@ asking(vdisks, 'list', 'list them').action((options: GlobalOptions) => listVdisk
 asking(vdisks, 'show <path>', 'show one').action((path: string, options: GlobalOptions) =>
   showVdisk(path, options),
 );
+asking(vdisks, 'move <path>', 'hand one over to another host')
+  .requiredOption('--to <host>', 'id of the host')
+  .action((path: string, options: GlobalOptions & { to: string }) => moveVdisk(path, options));
+asking(vdisks, 'pin <path>', 'keep one where it is, however much is forwarded')
+  .option('--off', 'let it follow its user again')
+  .action((path: string, options: GlobalOptions & { off?: boolean }) => pinVdisk(path, options));
 asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
   (path: string, options: GlobalOptions) => syncVdisk(path, options),
 );

@@ -120,7 +120,7 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
         ['size', formatSize(found.sizeBytes)],
         ['used', formatSize(found.usedBytes)],
         ['not destaged', formatSize(found.notDestagedBytes)],
-        ['owner', `${found.owner}, epoch ${found.epoch}`],
+        ['owner', `${found.owner}, epoch ${found.epoch}${found.isPinned ? ', pinned' : ''}`],
         [
           'state',
           found.waiting === undefined ? found.state : `${found.state}, waits: ${found.waiting}`,
@@ -128,6 +128,27 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
       ],
     ),
   );
+}
+
+export async function moveVdisk(
+  path: string,
+  options: GlobalOptions & { readonly to: string },
+): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const query = { path: insideVpool(path), to: options.to };
+  const moved = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/move', query);
+  print(options, moved, () => `${moved.path}: owned by host ${moved.owner}\n`);
+}
+
+export async function pinVdisk(
+  path: string,
+  options: GlobalOptions & { readonly off?: boolean },
+): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const query = { path: insideVpool(path), pinned: options.off === true ? '0' : '1' };
+  const found = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/pin', query);
+  const what = found.isPinned ? `stays with host ${found.owner}` : 'follows its user';
+  print(options, found, () => `${found.path}: ${what}\n`);
 }
 
 export async function syncVdisk(path: string, options: GlobalOptions): Promise<void> {

@@ -1,10 +1,11 @@
 /**
- * `wharf up`: a playground. Starts the daemon of one host with embedded defaults, says what is
- * mounted where, and stops it again, drained. The daemon is a process of its own, in a session of
- * its own, so that Ctrl-C reaches it only through here.
+ * `wharf up`: a playground. Starts the daemons of one or more hosts with embedded defaults, says
+ * what is mounted where, and stops them again, drained. Each daemon is a process of its own, in a
+ * session of its own, so that Ctrl-C reaches it only through here.
  */
 
 import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { SettingsInput } from '../daemon/settings.ts';
@@ -34,7 +35,7 @@ interface Ready {
 }
 
 const vpool = 'demo';
-const host = 'a';
+const hostIds = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
 const statusPauseMs = 1000;
 
 /** One line for the user: key, what was found, what is allowed. */
@@ -42,22 +43,27 @@ function refuse(flag: string, found: string, allowed: string): never {
   throw new CliError(`${flag}: found ${found}; allowed is ${allowed}`, exitCode.usage);
 }
 
-function toSettings(options: UpOptions): SettingsInput {
-  const dir = resolve(options.dir);
-  if (options.hosts !== '1') refuse('--hosts', options.hosts, '1 in this version');
-  if (options.registry !== 'sqlite')
-    refuse('--registry', options.registry, 'sqlite in this version');
-  if (options.backend !== 'dir' && options.backend !== 's3')
-    refuse('--backend', options.backend, 'dir or s3');
-  const { s3Endpoint } = options;
-  if (options.backend === 's3' && s3Endpoint === undefined)
+function checkOptions(options: UpOptions): void {
+  const { hosts, registry, backend } = options;
+  const allowed = `a whole number from 1 to ${hostIds.length}`;
+  if (!/^[1-9]\d*$/.test(hosts) || Number(hosts) > hostIds.length)
+    refuse('--hosts', hosts, allowed);
+  if (registry !== 'sqlite') refuse('--registry', registry, 'sqlite in this version');
+  if (backend !== 'dir' && backend !== 's3') refuse('--backend', backend, 'dir or s3');
+  if (backend === 's3' && options.s3Endpoint === undefined)
     refuse('--s3-endpoint', 'nothing', 'the URL of an S3 server');
+}
+
+function toSettings(options: UpOptions, host: string, key: string): SettingsInput {
+  const dir = resolve(options.dir);
+  const { s3Endpoint } = options;
   return {
     host,
     vpool,
     mount: join(dir, host, vpool),
     data: join(dir, host, 'data'),
     registry: { sqlite: join(dir, 'registry.sqlite') },
+    peers: { key },
     backend:
       options.backend === 's3'
         ? { kind: 's3', endpoint: s3Endpoint ?? '', region: options.s3Region }
@@ -97,25 +103,67 @@ async function waitUntilReady(child: ChildProcess, end: Promise<End>): Promise<R
   throw new CliError('', first.code ?? exitCode.failed);
 }
 
+/** A daemon that serves. */
+interface Running {
+  readonly child: ChildProcess;
+  readonly ready: Ready;
+  readonly end: Promise<End>;
+}
+
 export async function up(options: UpOptions): Promise<number> {
-  const settings = toSettings(options);
-  parseOrRefuse(settings);
-  mkdirSync(settings.mount, { recursive: true });
+  checkOptions(options);
+  const key = randomBytes(32).toString('hex');
+  const chosen = hostIds.slice(0, Number(options.hosts));
+  const all = chosen.map((host) => toSettings(options, host, key));
+  for (const settings of all) {
+    parseOrRefuse(settings);
+    mkdirSync(settings.mount, { recursive: true });
+  }
+  const children: ChildProcess[] = [];
+  const isStopping = stopOnSignals(children);
+  const starting = all.map((settings) => start(settings, children));
+  const started = await Promise.allSettled(starting);
+  const running = started.flatMap((result) =>
+    result.status === 'fulfilled' ? [result.value] : [],
+  );
+  const failed = started.find((result) => result.status === 'rejected');
+  if (failed) {
+    for (const { child } of running) stop(child);
+    await Promise.all(running.map(({ end }) => end));
+    throw failed.reason;
+  }
+  announce(
+    options,
+    running.map(({ ready }) => ready),
+    all[0] as SettingsInput,
+  );
+  const line = showStatusLine(
+    options,
+    running.map(({ ready }) => ready),
+  );
+  const codes = await Promise.all(running.map((one) => watch(one, isStopping)));
+  line.stop();
+  return Math.max(...codes);
+}
+
+async function start(settings: SettingsInput, children: ChildProcess[]): Promise<Running> {
   const child = startDaemon(settings);
+  children.push(child);
   const end = endOf(child);
-  const isStopping = stopOnSignals(child);
   const ready = await waitUntilReady(child, end);
+  return { child, ready, end };
+}
+
+/** Until the daemon ends; gives the exit code that its end is worth. */
+async function watch({ ready, end }: Running, isStopping: () => boolean): Promise<number> {
   const forget = remember(ready);
   try {
-    announce(options, ready, settings);
-    const line = showStatusLine(options, ready.admin);
     const { code, signal } = await end;
-    line.stop();
     if (isStopping()) return code ?? exitCode.failed;
     if (code === 0) return exitCode.ok;
     const how = signal === null ? `with status ${code}` : `by ${signal}`;
     process.stderr.write(
-      `wharf: the daemon of host ${host} ended ${how}; its mount is taken away\n`,
+      `wharf: the daemon of host ${ready.id} ended ${how}; its mount is taken away\n`,
     );
     await detach(ready.mount);
     return exitCode.software;
@@ -132,17 +180,21 @@ function parseOrRefuse(settings: SettingsInput): void {
   }
 }
 
-/** The first signal asks the daemon to drain; more of them don't hurry it. */
-function stopOnSignals(child: ChildProcess): () => boolean {
+/** The first signal asks the daemons to drain; more of them don't hurry it. */
+function stopOnSignals(children: readonly ChildProcess[]): () => boolean {
   let isStopping = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {
       if (isStopping) return;
       isStopping = true;
       process.stderr.write('wharf: stopping: syncing journals and unmounting\n');
-      if (child.connected) child.send('stop');
+      for (const child of children) stop(child);
     });
   return () => isStopping;
+}
+
+function stop(child: ChildProcess): void {
+  if (child.connected) child.send('stop');
 }
 
 /** Writes the daemon down for the other commands to find. */
@@ -154,21 +206,23 @@ function remember({ admin, mount, pid }: Ready): () => void {
   return () => rmSync(file, { force: true });
 }
 
-function announce(options: UpOptions, ready: Ready, settings: SettingsInput): void {
+function announce(options: UpOptions, hosts: readonly Ready[], settings: SettingsInput): void {
   if (options.json === true) {
-    process.stdout.write(`${JSON.stringify({ ready: true, vpool, hosts: [ready] })}\n`);
+    process.stdout.write(`${JSON.stringify({ ready: true, vpool, hosts })}\n`);
     return;
   }
   const store = settings.backend.kind === 'dir' ? settings.backend.path : settings.backend.endpoint;
+  const mounts = hosts.map(({ id, mount }) => `  host ${id}         ${mount}\n`).join('');
+  const [{ mount }] = hosts as [Ready];
   process.stdout.write(`
-vPool ${vpool} is mounted at ${ready.mount}
-  object store   ${store}
+vPool ${vpool} is mounted at
+${mounts}  object store   ${store}
   registry       ${settings.registry.sqlite}
-  SSD data       ${settings.data} (journals and read cache)
+  SSD data       ${resolve(options.dir, '*', 'data')} (journals and read cache)
 
 Try next, in another terminal:
-  mkdir ${ready.mount}/vm1
-  qemu-img create -f raw ${ready.mount}/vm1/disk.raw 20G
+  mkdir ${mount}/vm1
+  qemu-img create -f raw ${mount}/vm1/disk.raw 20G
   npx wharf vdisk list
 
 Ctrl-C stops: journals are synced, the vPool is unmounted, the data stays.
@@ -183,21 +237,26 @@ interface LiveStatus {
 }
 
 /** One line that is written over and over, on a terminal only. */
-function showStatusLine(options: UpOptions, admin: string): { stop(): void } {
+function showStatusLine(options: UpOptions, hosts: readonly Ready[]): { stop(): void } {
   if (options.json === true || !process.stdout.isTTY) return { stop() {} };
-  const timer = setInterval(() => {
-    call<LiveStatus>(admin, 'GET', '/v1/status').then(
-      ({ openVolumes, notDestagedBytes, cache, backend }) => {
-        const reads = cache.hits + cache.misses;
-        const hits = reads === 0 ? '-' : `${((100 * cache.hits) / reads).toFixed(0)} %`;
-        const text =
-          `volumes open ${openVolumes} | not destaged ${formatSize(notDestagedBytes)} | ` +
-          `cache hits ${hits} | backend ${backend.error ?? backend.state}`;
-        process.stdout.write(`\r\u001b[K${text.slice(0, (process.stdout.columns || 80) - 1)}`);
-      },
-      () => {},
+  const show = async () => {
+    const asked = hosts.map(({ admin }) => call<LiveStatus>(admin, 'GET', '/v1/status'));
+    const answers = (await Promise.allSettled(asked)).flatMap((answer) =>
+      answer.status === 'fulfilled' ? [answer.value] : [],
     );
-  }, statusPauseMs);
+    const sum = (what: (status: LiveStatus) => number) =>
+      answers.reduce((total, status) => total + what(status), 0);
+    const hits = sum(({ cache }) => cache.hits);
+    const reads = hits + sum(({ cache }) => cache.misses);
+    const trouble = answers.find(({ backend }) => backend.error !== undefined);
+    const text =
+      `hosts ${answers.length} | volumes open ${sum(({ openVolumes }) => openVolumes)} | ` +
+      `not destaged ${formatSize(sum(({ notDestagedBytes }) => notDestagedBytes))} | ` +
+      `cache hits ${reads === 0 ? '-' : `${((100 * hits) / reads).toFixed(0)} %`} | ` +
+      `backend ${trouble?.backend.error ?? 'ok'}`;
+    process.stdout.write(`\r\u001b[K${text.slice(0, (process.stdout.columns || 80) - 1)}`);
+  };
+  const timer = setInterval(() => void show(), statusPauseMs);
   return {
     stop() {
       clearInterval(timer);

@@ -36,6 +36,11 @@ const errorCodes = [
 
 export type ErrorCode = (typeof errorCodes)[number];
 
+/** Of a text that came from elsewhere; undefined for a code of another version. */
+export function toErrorCode(text: string): ErrorCode | undefined {
+  return errorCodes.find((code) => code === text);
+}
+
 export interface StorageErrorOptions {
   /** `same`: the same request may succeed later. Everything else needs a different request. */
   readonly retry?: 'same' | 'never';

@@ -2,6 +2,8 @@
 
 import type { Settings } from './settings.ts';
 import { StorageError } from '../core/errors.ts';
+import type { ObjectId } from '../core/units.ts';
+import { hostId } from '../core/units.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
 import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { Attributes } from '../ports/file-system.ts';
@@ -17,6 +19,8 @@ export interface VdiskReport {
   readonly notDestagedBytes: number;
   readonly owner: string;
   readonly epoch: number;
+  readonly isPinned: boolean;
+  /** `open`, `failed`, `idle`, or `forwarded`: another host serves it, and this one uses it. */
   readonly state: string;
   readonly waiting?: string | undefined;
 }
@@ -66,10 +70,15 @@ export function daemonEndpoints(
       notDestagedBytes: status?.notDestagedBytes ?? 0,
       owner: record?.owner ?? settings.host,
       epoch: record?.epoch ?? 0,
-      state: status?.state ?? 'idle',
+      isPinned: record?.isPinned ?? false,
+      state: status?.state ?? stateOf(id),
       ...(status?.waiting !== undefined && { waiting: status.waiting }),
       ...(status && { uploadedBytes: status.uploadedBytes, journalBytes: status.journalBytes }),
     };
+  };
+  const stateOf = (id: ObjectId | undefined) => {
+    const open = [...stack.router.openObjects()].find((object) => object.id === id);
+    return open && open.owner !== settings.host ? 'forwarded' : 'idle';
   };
   const pathOf = (query: URLSearchParams) => {
     const path = query.get('path') ?? '';
@@ -97,6 +106,7 @@ export function daemonEndpoints(
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
+      waitingForOwners: [...stack.router.waiting].map(([id, why]) => ({ id, why })),
       transport,
       requests: requestCounts(),
       eventLoopDelayMs: Math.round(loopDelay.percentileMs(0.99)),
@@ -104,7 +114,9 @@ export function daemonEndpoints(
     }),
     'GET /metrics': async () => stackMetrics(stack, loopDelay, requestCounts()),
     'GET /v1/hosts': async () => ({
-      hosts: [{ id: settings.host, mount: settings.mount, pid: process.pid, state: 'up' }],
+      hosts: (await stack.hosts.list()).map(({ id, mount, pid, address }) => ({
+        ...{ id, mount, pid, address, state: 'up' },
+      })),
     }),
     'GET /v1/vpools': async () => ({
       vpools: [
@@ -125,6 +137,18 @@ export function daemonEndpoints(
     },
     'GET /v1/vdisk': async (query) => {
       const { path, attributes } = await vdisk(query);
+      return report(path, attributes);
+    },
+    'POST /v1/vdisk/move': async (query) => {
+      const { path, attributes } = await vdisk(query);
+      const id = await fileSystem.objectOf(attributes.ino);
+      if (id) await stack.router.moveTo(id, hostId(query.get('to') ?? ''));
+      return report(path, attributes);
+    },
+    'POST /v1/vdisk/pin': async (query) => {
+      const { path, attributes } = await vdisk(query);
+      const id = await fileSystem.objectOf(attributes.ino);
+      if (id) await stack.records.setPinned(id, query.get('pinned') !== '0');
       return report(path, attributes);
     },
     'POST /v1/vdisk/sync': async (query) => {

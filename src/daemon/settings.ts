@@ -93,6 +93,23 @@ const schema = group({
     'a group of settings with kind dir or s3',
   ),
   admin: group({ port: count(0, 0, 65_535) }).prefault({}),
+  peers: group({
+    listen: text(
+      /^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/,
+      'an address and a port, as 10.0.0.1:7000',
+    ).default('127.0.0.1:0'),
+    key: text(/^[0-9a-f]{64}$/, '64 hex digits, the same on all hosts').optional(),
+  }).prefault({}),
+  lease: group({
+    time: time('6s', { minMs: 1000, maxMs: 60_000 }),
+    margin: time('1500ms', { minMs: 100, maxMs: 30_000 }),
+  }).prefault({}),
+  handover: group({
+    reads: count(200, 0, 1_000_000),
+    writes: count(200, 0, 1_000_000),
+    window: time('1s', { minMs: 10, maxMs: 60_000 }),
+    coolDown: time('2s', { maxMs: 3_600_000 }),
+  }).prefault({}),
   files: group({
     volumeNames: z
       .array(glob, 'a list of patterns of file names')
@@ -148,7 +165,7 @@ export function parseSettings(input: unknown): Settings {
 }
 
 /** What is right alone and wrong together. */
-function checkTogether({ mount, data, registry, backend, volumes }: Settings): void {
+function checkTogether({ mount, data, registry, backend, lease, volumes }: Settings): void {
   const places = [
     ['data', data],
     ['registry.sqlite', registry.sqlite],
@@ -158,6 +175,8 @@ function checkTogether({ mount, data, registry, backend, volumes }: Settings): v
   for (const [key, place] of places)
     if (`${place}${sep}`.startsWith(`${mount}${sep}`))
       throw wrong(key, place, `a place outside of mount, which is ${mount}`);
+  if (lease.margin * 2 > lease.time)
+    throw wrong('lease.margin', writeTime(lease.margin), 'half of lease.time at most');
   if (volumes.journalMax < 2 * volumes.journalFile)
     throw wrong(
       'volumes.journalMax',
@@ -209,7 +228,10 @@ function describeUnknown(group: string, key: string): string {
 
 /** Every key that some settings have, groups among them. */
 function knownKeys(): string[] {
-  const places = { host: 'h', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } };
+  const places = {
+    ...{ host: 'h', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } },
+    peers: { key: '0'.repeat(64) },
+  };
   const backends = [
     { kind: 'dir', path: '/p' },
     { kind: 's3', endpoint: 'http://e' },

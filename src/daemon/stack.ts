@@ -5,10 +5,11 @@ import { openBackend } from '../backend/open-backend.ts';
 import type { BackendMetrics } from '../backend/with-metrics.ts';
 import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
+import { dataId, joinCluster } from './cluster.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
-import { hostId } from '../core/units.ts';
+import { StorageError } from '../core/errors.ts';
 import { FileDriver } from '../file/file-driver.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
 import { readBootId } from '../platform/boot-id.ts';
@@ -20,11 +21,13 @@ import { systemDisk } from '../platform/system-disk.ts';
 import type { Backend } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { HostRecords } from '../registry/host-records.ts';
 import { Namespace } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
 import { openVpool } from '../registry/vpool-record.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
+import type { Tails } from '../router/handover.ts';
 import { ObjectRouter } from '../router/object-router.ts';
 import { VolumeDriver } from '../volume/volume-driver.ts';
 
@@ -39,6 +42,7 @@ export interface Stack extends AsyncDisposable {
   readonly volumes: VolumeDriver;
   readonly files: FileDriver;
   readonly records: ObjectRecords;
+  readonly hosts: HostRecords;
   readonly cache: SegmentCache;
   readonly monitor: RetryMonitor;
   readonly metrics: BackendMetrics;
@@ -120,15 +124,35 @@ async function assemble(
     },
   );
   closing.defer(() => files.close());
-  const host = hostId(settings.host);
+  const cluster = await joinCluster(
+    {
+      registry,
+      checksum,
+      clock,
+      random,
+      log,
+      vpool: vpool.name,
+      data: await dataId(disk, random, settings),
+    },
+    settings,
+    closing,
+  );
+  const { host } = cluster;
+  const tails: Tails = {
+    shorten: (id) => volumes.shorten(id),
+    read: (id, epoch) => volumes.tails.read(id, epoch),
+    import: (id, epoch, fetch) => volumes.tails.import(id, epoch, fetch),
+    discard: (id) => volumes.tails.discard(id),
+  };
   const router = new ObjectRouter(
-    { host, records, volumes, files, clock, log },
-    { idleObjectsMax },
+    { ...cluster, records, volumes, files, tails, importTail: refuseImport, clock, log },
+    { idleObjectsMax, handover: handoverSettings(settings) },
   );
   closing.defer(() => router.close());
+  cluster.serve((from, message) => router.handle(from, message));
   const namespace = new Namespace(registry, vpool.salt);
   const fileSystem = await WharfFileSystem.open(
-    { namespace, objects: router, clock, random, log, space: () => spaceOf(backend) },
+    { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
@@ -138,8 +162,19 @@ async function assemble(
     await fileSystem.reconcile(id, sizeBytes);
   return {
     ...{ clock, fileSystem, router, volumes, files, records, cache, monitor, metrics, isReadOnly },
+    hosts: cluster.hosts,
     [Symbol.asyncDispose]: () => closing.close(),
   };
+}
+
+/** No host keeps copies of another's journal yet, so no record says that one does. */
+function refuseImport(): Promise<never> {
+  return Promise.reject(new StorageError('unsupported', 'this version knows no replicas'));
+}
+
+function handoverSettings({ handover }: Settings) {
+  const { reads, writes, window, coolDown } = handover;
+  return { reads, writes, windowMs: window, coolDownMs: coolDown };
 }
 
 function volumeSettings({ volumes }: Settings) {

@@ -6,28 +6,45 @@
 
 import { describeError } from '../core/errors.ts';
 import { TaskGroup } from '../core/task-group.ts';
-import type { Ino, ObjectId } from '../core/units.ts';
+import type { HostId, Ino, ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
+import { within } from '../core/within.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Objects } from '../ports/objects.ts';
 import type { Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { deleteKey, inoOfKey, isAt, isPresent, keys, putInode } from '../registry/namespace.ts';
-import { encodeRecord } from '../registry/record.ts';
+import { encodeRecord, RecordReader } from '../registry/record.ts';
 
 const attributesPerTransaction = 50;
+
+/** How long deletions that are under way at the end are waited for; they go on at the next start. */
+const drainMsMax = 5000;
+
+export interface DeletionDeps {
+  readonly namespace: Namespace;
+  readonly objects: Objects;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly host: HostId;
+}
 
 export class Deletion {
   readonly #namespace: Namespace;
   readonly #objects: Objects;
+  readonly #clock: Clock;
   readonly #log: Log;
+  readonly #host: HostId;
   readonly #tasks: TaskGroup;
 
-  constructor(namespace: Namespace, objects: Objects, log: Log) {
+  constructor({ namespace, objects, clock, log, host }: DeletionDeps) {
     this.#namespace = namespace;
     this.#objects = objects;
+    this.#clock = clock;
     this.#log = log;
+    this.#host = host;
     this.#tasks = new TaskGroup((error) => {
       log.warn({ error: describeError(error) }, 'data could not be deleted; tried again at start');
     });
@@ -42,7 +59,7 @@ export class Deletion {
     if (!inUse) return this.#writesForRemoval(inode);
     return [
       putInode({ ...inode, linkCount: 0, changedNs }),
-      { key: keys.orphan(inode.ino), put: encodeRecord({}) },
+      { key: keys.orphan(inode.ino), put: encodeRecord({ host: this.#host }) },
     ];
   }
 
@@ -64,17 +81,22 @@ export class Deletion {
     this.#deleteSoon(found.record.object);
   }
 
-  /** At start: nobody uses anything yet. */
+  /** At start: nobody on this host uses anything yet. */
   async resume(): Promise<void> {
-    for (const suffix of await this.#namespace.suffixes('u'))
-      await this.reapOrphan(inoOfKey(suffix));
+    for (const suffix of await this.#namespace.suffixes('u')) {
+      const ino = inoOfKey(suffix);
+      const orphan = await this.#namespace.registry.get(keys.orphan(ino));
+      if (!orphan) continue;
+      const host = new RecordReader(`orphan ${ino}`, orphan.value).text('host');
+      if (host === this.#host) await this.reapOrphan(ino);
+    }
     const pending = await this.#namespace.suffixes('g');
     if (pending.length > 0) this.#log.info({ objects: pending.length }, 'deletions go on');
     for (const id of pending) this.#deleteSoon(objectId(id));
   }
 
-  drained(): Promise<void> {
-    return this.#tasks.drained();
+  async drained(): Promise<void> {
+    await within(this.#clock, drainMsMax, this.#tasks.drained());
   }
 
   #writesForRemoval(inode: Inode): Write[] {

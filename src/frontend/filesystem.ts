@@ -8,7 +8,7 @@ import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
-import type { Ino, ObjectId } from '../core/units.ts';
+import type { HostId, Ino, ObjectId } from '../core/units.ts';
 import { fileName, ino as toIno } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -55,6 +55,8 @@ export interface FileSystemDeps {
   readonly random: Random;
   readonly log: Log;
   readonly space: () => Promise<SpaceReport>;
+  /** Whose front end this is. */
+  readonly host: HostId;
 }
 
 export class WharfFileSystem implements FileSystem {
@@ -75,7 +77,7 @@ export class WharfFileSystem implements FileSystem {
     this.#files = new OpenFiles(namespace, objects);
     this.#directories = new DirectoryTimes(namespace);
     this.#extended = new ExtendedAttributes(namespace);
-    this.#deletion = new Deletion(namespace, objects, log);
+    this.#deletion = new Deletion({ namespace, objects, clock, log, host: deps.host });
     this.#names = new Names({
       ...{ namespace, clock, random, deletion: this.#deletion },
       isInUse: (ino) => this.#files.get(ino) !== undefined,
@@ -246,6 +248,11 @@ export class WharfFileSystem implements FileSystem {
     if (!file)
       return this.#use(ino, async (opened) => this.#writeTo(opened, offset, data, options));
     return this.#writeTo(file, offset, data, options);
+  }
+
+  settle(ino: Ino): Eventually<void> {
+    const file = this.#files.get(ino);
+    if (file?.modifiedNs !== undefined) return this.#files.settle(file);
   }
 
   async flush(ino: Ino): Promise<void> {

@@ -78,6 +78,7 @@ export class MemoryDisk implements Disk {
   }
 
   rename(from: string, to: string): void {
+    if (this.#folders.has(from)) return this.#renameFolder(from, to);
     const content = this.#files.get(from);
     if (!content) throw new StorageError('not_found', 'no such file');
     if (!this.#folders.has(dirname(to))) throw new StorageError('not_found', 'no such folder');
@@ -85,6 +86,22 @@ export class MemoryDisk implements Disk {
     this.#changeNames([
       [from, undefined],
       [to, content],
+    ]);
+  }
+
+  /** All that is in it moves in one step, which is durable with the folder around it. */
+  #renameFolder(from: string, to: string): void {
+    const moved = ([path]: readonly [string, unknown]) => path.startsWith(`${from}/`);
+    const files = [...this.#files].filter(moved);
+    for (const path of [...this.#folders])
+      if (path === from || path.startsWith(`${from}/`)) {
+        this.#folders.delete(path);
+        this.#folders.add(`${to}${path.slice(from.length)}`);
+      }
+    this.#changeNames([
+      [to, undefined],
+      ...files.map(([path]) => [path, undefined] as const),
+      ...files.map(([path, content]) => [`${to}${path.slice(from.length)}`, content] as const),
     ]);
   }
 

@@ -128,6 +128,12 @@ export interface FileSystem {
     options?: { readonly append?: boolean; readonly dropSetId?: boolean },
   ): Eventually<void>;
 
+  /**
+   * A user closes the file: from here on other hosts see its size and times as they are. Says
+   * nothing of durability; at once where nothing has changed.
+   */
+  settle(ino: Ino): Eventually<void>;
+
   /** Data and attributes are durable. For a directory: its entries (they always are). */
   flush(ino: Ino): Promise<void>;
 

@@ -1,46 +1,55 @@
 /**
- * Objects, their owners and their heads. A claim and a head commit are transactions that compare
- * the object's record, so of two hosts that think they own an object only the later one commits
- * (invariants 1 and 2).
+ * Objects, their owners and their heads. Whatever changes a record compares it as it was read, and
+ * a head is committed together with such a comparison, so of two hosts that think they own an
+ * object only the later one commits (invariants 1 and 2).
  *
- *   o<object id>   {kind, owner, epoch}
+ *   o<object id>   {kind, owner, epoch, tail, pinned}
  *   hv<object id>  head of the volume, and
  *   hf<object id>  manifest of the file: opaque bytes. Each kind has its own, so that a file keeps
  *                  its manifest until the volume that it becomes is whole
+ *
+ * `tail` says where the changes are that may not be on the backend yet, which decides who may take
+ * the object from a dead owner:
+ *
+ *   backend        there are none: anybody may
+ *   owner          on the owner's SSD alone: nobody may, unless an administrator accepts the loss
+ *   replica HOST   that host has all of them too: whoever has read them from there
+ *   import HOST    as `replica`; the owner has taken the object and not read them yet
  */
 
 import { StorageError } from '../core/errors.ts';
 import type { Epoch, HostId, ObjectId } from '../core/units.ts';
 import { epoch, hostId, objectId } from '../core/units.ts';
 import type { ObjectKind } from '../ports/objects.ts';
-import type { Registry, Write } from '../ports/registry.ts';
+import type { Compare, Registry, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
+import { hostIsGone } from './host-records.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
-export interface ObjectRecord {
-  readonly id: ObjectId;
+export type Tail =
+  | { readonly at: 'backend' | 'owner' }
+  | { readonly at: 'replica' | 'import'; readonly host: HostId };
+
+export interface ObjectState {
   readonly kind: ObjectKind;
   readonly owner: HostId;
   /** 0: never opened. */
   readonly epoch: number;
+  readonly tail: Tail;
+  /** Ownership stays where it is, however much is forwarded. */
+  readonly isPinned: boolean;
+}
+
+export interface ObjectRecord extends ObjectState {
+  readonly id: ObjectId;
   readonly revision: number;
 }
 
 export interface Claim {
   readonly kind: ObjectKind;
   readonly epoch: Epoch;
-  /** The tenure before was this host's as well. */
+  /** The journal on this host's SSD is the newest state. */
   readonly resumed: boolean;
-}
-
-const objectKey = (id: ObjectId) => `o${id}`;
-const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
-
-function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
-  const fields = new RecordReader(`object ${id}`, value);
-  const kind = fields.oneOf('kind', ['volume', 'file']);
-  const owner = hostId(fields.text('owner'));
-  return { id, kind, owner, epoch: fields.count('epoch'), revision };
 }
 
 /** Opaque bytes that an object's driver finds its data by. */
@@ -49,6 +58,38 @@ export interface Heads {
   /** `fenced` once a later tenure has begun. */
   commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array): Promise<void>;
 }
+
+const claimAttemptsMax = 10;
+
+const objectKey = (id: ObjectId) => `o${id}`;
+const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
+
+function encode({ kind, owner, epoch: number, tail, isPinned }: ObjectState): Uint8Array {
+  const at = 'host' in tail ? { tail: tail.at, tailHost: tail.host } : { tail: tail.at };
+  return encodeRecord({ kind, owner, epoch: number, ...at, ...(isPinned && { pinned: 1 }) });
+}
+
+function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
+  const fields = new RecordReader(`object ${id}`, value);
+  const at = fields.oneOf('tail', ['backend', 'owner', 'replica', 'import']);
+  return {
+    id,
+    kind: fields.oneOf('kind', ['volume', 'file']),
+    owner: hostId(fields.text('owner')),
+    epoch: fields.count('epoch'),
+    tail:
+      at === 'replica' || at === 'import' ? { at, host: hostId(fields.text('tailHost')) } : { at },
+    isPinned: fields.has('pinned'),
+    revision,
+  };
+}
+
+function putState(id: ObjectId, state: ObjectState): Write {
+  return { key: objectKey(id), put: encode(state) };
+}
+
+/** Where changes are that a tenure of this kind begins to make. A file's flush is its commit. */
+const tailAtFirst = (kind: ObjectKind): Tail => ({ at: kind === 'volume' ? 'owner' : 'backend' });
 
 export class ObjectRecords {
   readonly #registry: Registry;
@@ -60,7 +101,8 @@ export class ObjectRecords {
   /** Idempotent. */
   async create(id: ObjectId, kind: ObjectKind, owner: HostId): Promise<void> {
     const key = objectKey(id);
-    const write = { key, put: encodeRecord({ kind, owner, epoch: 0 }) };
+    const state: ObjectState = { kind, owner, epoch: 0, tail: { at: 'backend' }, isPinned: false };
+    const write = { key, put: encode(state) };
     await this.#registry.transact({ compares: [{ key, is: 'absent' }], writes: [write] });
   }
 
@@ -83,18 +125,74 @@ export class ObjectRecords {
     );
   }
 
-  /** Begins the next tenure. `not_owner` where another host owns it, `not_found`. */
-  async claim(id: ObjectId, owner: HostId): Promise<Claim> {
-    for (;;) {
+  /**
+   * Begins the next tenure of an object that is this host's, while `guard` holds. `not_owner` where
+   * it is another's, `busy` where its tail has to be imported first or the guard does not hold,
+   * `not_found`.
+   */
+  async claim(id: ObjectId, owner: HostId, guard: readonly Compare[] = []): Promise<Claim> {
+    for (let attempt = 1; ; attempt += 1) {
       const record = await this.get(id);
+      if (attempt > claimAttemptsMax) throw new StorageError('busy', `object ${id} is contended`);
       if (record.owner !== owner)
         throw new StorageError('not_owner', `object ${id} is owned by host ${record.owner}`);
+      if (record.tail.at === 'import')
+        throw new StorageError('busy', `the tail of object ${id} has to be imported first`);
       const next = epoch(record.epoch + 1);
       const { kind } = record;
-      const write = { key: objectKey(id), put: encodeRecord({ kind, owner, epoch: next }) };
-      if (await this.#replace(record, [write]))
+      // The replica of the tenure before does not get what this one writes.
+      const state = { ...record, epoch: next, tail: tailAtFirst(kind) };
+      if (await this.#replace(record, state, guard))
         return { kind, epoch: next, resumed: record.epoch > 0 };
     }
+  }
+
+  /**
+   * Makes the object of a host that is gone this host's. False where the record has changed
+   * meanwhile, or the host is back. `unavailable` where nobody may take it.
+   */
+  async take(record: ObjectRecord, host: HostId, guard: readonly Compare[] = []): Promise<boolean> {
+    const { id, owner, tail } = record;
+    if (tail.at === 'owner')
+      throw new StorageError(
+        'unavailable',
+        `object ${id} waits for host ${owner}, whose SSD alone has its last changes`,
+      );
+    const next: Tail = 'host' in tail ? { at: 'import', host: tail.host } : tail;
+    const state = { ...record, owner: host, epoch: record.epoch + 1, tail: next };
+    return this.#replace(record, state, [hostIsGone(owner), ...guard]);
+  }
+
+  /** The owner has all of the tail now. False where the object was taken from it meanwhile. */
+  async imported(record: ObjectRecord): Promise<boolean> {
+    return this.#replace(record, { ...record, tail: { at: 'owner' } });
+  }
+
+  /** The owner gives it to another host, which has its tail already. */
+  async give(id: ObjectId, tenure: Epoch, to: HostId): Promise<void> {
+    await this.#commit(id, tenure, (record) => {
+      const tail = tailAtFirst(record.kind);
+      return [putState(id, { ...record, owner: to, epoch: tenure + 1, tail })];
+    });
+  }
+
+  /** Tells where the changes of this tenure are from now on. */
+  async setTail(id: ObjectId, tenure: Epoch, tail: Tail): Promise<void> {
+    await this.#commit(id, tenure, (record) => [putState(id, { ...record, tail })]);
+  }
+
+  /** Changes what an administrator may, whoever the owner is. `not_found`. */
+  async setPinned(id: ObjectId, isPinned: boolean): Promise<void> {
+    for (;;) {
+      const record = await this.get(id);
+      if (await this.#replace(record, { ...record, isPinned })) return;
+    }
+  }
+
+  /** An administrator accepts that what only the dead owner's SSD holds is lost. */
+  async acceptLoss(record: ObjectRecord): Promise<boolean> {
+    const state: ObjectState = { ...record, tail: { at: 'backend' } };
+    return this.#replace(record, state, [hostIsGone(record.owner)]);
   }
 
   /** The heads of one kind of object. */
@@ -108,8 +206,8 @@ export class ObjectRecords {
 
   /** A file has become a volume, whose head is committed already. */
   async promote(id: ObjectId, tenure: Epoch): Promise<void> {
-    await this.#commit(id, tenure, ({ owner }) => [
-      { key: objectKey(id), put: encodeRecord({ kind: 'volume', owner, epoch: tenure }) },
+    await this.#commit(id, tenure, (record) => [
+      putState(id, { ...record, kind: 'volume', tail: tailAtFirst('volume') }),
       { key: headKey('file', id), delete: true },
     ]);
   }
@@ -121,10 +219,11 @@ export class ObjectRecords {
     await this.#registry.transact({ compares: [], writes });
   }
 
+  /** `fenced` once a later tenure has begun. */
   async #commit(
     id: ObjectId,
     tenure: Epoch,
-    writes: (record: ObjectRecord) => readonly Write[],
+    writesOf: (record: ObjectRecord) => readonly Write[],
   ): Promise<void> {
     for (;;) {
       const record = await this.find(id);
@@ -132,14 +231,22 @@ export class ObjectRecords {
         throw new StorageError('fenced', `epoch ${tenure} of object ${id} has ended`, {
           detail: { found: record?.epoch },
         });
-      if (await this.#replace(record, writes(record))) return;
+      if (await this.#transact(record, writesOf(record))) return;
     }
   }
 
   /** False where the record changed meanwhile. */
-  async #replace(record: ObjectRecord, writes: readonly Write[]): Promise<boolean> {
-    const compare = { key: objectKey(record.id), is: 'at', revision: record.revision } as const;
-    const outcome = await this.#registry.transact({ compares: [compare], writes });
+  #replace(record: ObjectRecord, state: ObjectState, compares: readonly Compare[] = []) {
+    return this.#transact(record, [putState(record.id, state)], compares);
+  }
+
+  async #transact(
+    record: ObjectRecord,
+    writes: readonly Write[],
+    compares: readonly Compare[] = [],
+  ): Promise<boolean> {
+    const isSame: Compare = { key: objectKey(record.id), is: 'at', revision: record.revision };
+    const outcome = await this.#registry.transact({ compares: [isSame, ...compares], writes });
     return outcome.committed;
   }
 }

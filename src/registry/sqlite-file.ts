@@ -12,6 +12,8 @@ const openTimeoutMs = 5000;
 /** SQLite waits with the event loop standing still; who needs longer tries again. */
 const busyTimeoutMs = 20;
 
+const busyCode = 5;
+
 /** SQLite's primary result codes (sqlite.org/rescode.html) that mean something here. */
 const codes: Readonly<Record<number, ErrorCode>> = {
   5: 'unavailable', // SQLITE_BUSY
@@ -40,8 +42,8 @@ export function openFile(path: string, bootId: string): DatabaseSync {
   try {
     mkdirSync(dirname(path), { recursive: true });
     database = new DatabaseSync(path);
-    database.exec(`PRAGMA busy_timeout = ${openTimeoutMs}`);
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    enterWal(database);
+    database.exec(`PRAGMA busy_timeout = ${openTimeoutMs}; PRAGMA synchronous = FULL`);
     prepare(database, path, bootId);
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     return database;
@@ -49,6 +51,20 @@ export function openFile(path: string, bootId: string): DatabaseSync {
     database?.close();
     throw translate(error);
   }
+}
+
+/** SQLite does not wait by itself for another process that is about to do the same. */
+function enterWal(database: DatabaseSync): void {
+  const still = new Int32Array(new SharedArrayBuffer(4));
+  for (let waitedMs = 0; ; waitedMs += busyTimeoutMs)
+    try {
+      database.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      const { errcode } = error as { errcode?: number };
+      if (errcode !== busyCode || waitedMs >= openTimeoutMs) throw error;
+      Atomics.wait(still, 0, 0, busyTimeoutMs);
+    }
 }
 
 function prepare(database: DatabaseSync, path: string, bootId: string): void {

@@ -1,31 +1,56 @@
 /**
- * The Object Router: from an object's id to whoever serves it. On one host that is always this
- * host: it claims the object in the registry, which begins a tenure with an epoch of its own, and
- * drives it. Objects are shared by all who have them open, and stay open for a while after.
+ * The Object Router, under all front ends:
+ *
+ *   1. Is the object this host's, and its lease fresh? Then it drives it.
+ *   2. Otherwise it forwards to the owner; and where it forwards much, it asks for the object.
+ *
+ * Objects are shared by all who have them open, and stay open for a while after.
  */
 
-import { isStorageError, StorageError } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
-import { within } from '../core/within.ts';
+import { describeError, isStorageError, StorageError } from '../core/errors.ts';
+import { TaskGroup } from '../core/task-group.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
+import { within } from '../core/within.ts';
+import { peerKind } from '../format/peer-message.ts';
+import type { RequestHead } from '../format/peer-message.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectHandle, ObjectKind, Objects } from '../ports/objects.ts';
-import type { Tenure } from '../ports/tenure.ts';
-import type { Claim, ObjectRecords } from '../registry/object-records.ts';
+import type { PeerMessage, Peers } from '../ports/peers.ts';
+import type { HostRecord, HostRecords } from '../registry/host-records.ts';
+import type { ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
+import type { Tails } from './handover.ts';
+import { Handover } from './handover.ts';
+import type { HandoverSettings } from './handover-threshold.ts';
+import { ForwardCounter } from './handover-threshold.ts';
+import type { Membership } from './membership.ts';
+import { Ownership } from './ownership.ts';
+import { PeerLinks } from './peer-link.ts';
+import type { Moved } from './peer-service.ts';
+import { PeerService } from './peer-service.ts';
+import { promoteFile } from './promotion.ts';
+import type { Backing } from './routed-object.ts';
 import { RoutedObject } from './routed-object.ts';
 
-const copyBytes = limits.requestBytesMax;
 /** How long the last flush of an object may take when the router is closed. */
 const closeMsMax = 10_000;
+/** How long a volume that is closed is brought to the backend. */
+const leaveMsMax = 5000;
+const deletePauseMs = 1000;
+const fetchAttemptsMax = 20;
+const fetchPauseMs = 100;
 
 export interface RouterDeps {
   readonly host: HostId;
+  readonly membership: Pick<Membership, 'current' | 'session'>;
   readonly records: ObjectRecords;
+  readonly hosts: HostRecords;
+  readonly peers: Peers;
   readonly volumes: ObjectDriver;
   readonly files: ObjectDriver;
+  readonly tails: Tails;
+  readonly importTail: (record: ObjectRecord) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -33,26 +58,64 @@ export interface RouterDeps {
 export interface RouterSettings {
   /** Objects that nobody uses and that stay open all the same. */
   readonly idleObjectsMax: number;
+  readonly handover: HandoverSettings;
 }
 
-interface Served {
+interface Entry {
   readonly object: RoutedObject;
-  readonly tenure: Tenure & { readonly end: (reason: StorageError) => void };
+  readonly forwarded: ForwardCounter;
   uses: number;
+  /** Requests of this host's front ends when another one last asked for the object. */
+  requestsWhenAsked: number;
 }
 
 export class ObjectRouter implements Objects {
   readonly #deps: RouterDeps;
   readonly #settings: RouterSettings;
-  readonly #served = new Map<ObjectId, Served>();
+  readonly #ownership: Ownership;
+  readonly #handover: Handover;
+  readonly #service: PeerService;
+  readonly #links: PeerLinks;
+  readonly #entries = new Map<ObjectId, Entry>();
   /** Whatever opens, closes or deletes an object waits for what was asked of it before. */
   readonly #last = new Map<ObjectId, Promise<unknown>>();
   /** Objects that nobody uses, the longest unused first. */
   readonly #idle = new Set<ObjectId>();
+  readonly #closing = new AbortController();
+  readonly #tasks: TaskGroup;
 
   constructor(deps: RouterDeps, settings: RouterSettings) {
+    const { host, membership, records, hosts, importTail, clock, log, tails } = deps;
     this.#deps = deps;
     this.#settings = settings;
+    this.#links = new PeerLinks(deps.peers, () => membership.session);
+    const linkTo = (owner: HostRecord) => this.#links.to(owner);
+    const { signal } = this.#closing;
+    const drivers = { volume: deps.volumes, file: deps.files };
+    this.#ownership = new Ownership({
+      ...{ host, membership, records, hosts, drivers, linkTo, importTail, clock, log, signal },
+    });
+    this.#handover = new Handover({
+      ...{ records, tails, clock, log },
+      driven: (id) => this.#driven(id),
+      isUsedHere: (id) => this.#isUsedHere(id),
+      connect: (id) => this.#ownership.connect(id),
+    });
+    this.#service = new PeerService({
+      driven: (id) => this.#driven(id),
+      move: (from, kind, head) => this.#move(from, kind, head),
+    });
+    this.#tasks = new TaskGroup((error) => {
+      const isRefusal = isStorageError(error, 'busy') || isStorageError(error, 'not_permitted');
+      const facts = { error: describeError(error) };
+      if (isRefusal) log.debug(facts, 'object stays where it is');
+      else log.warn(facts, 'object was not moved');
+    });
+  }
+
+  /** A message of another host's router. */
+  handle(from: HostId, message: PeerMessage): Promise<PeerMessage> {
+    return this.#service.handle(from, message);
   }
 
   async create(id: ObjectId, kind: ObjectKind): Promise<void> {
@@ -61,65 +124,98 @@ export class ObjectRouter implements Objects {
 
   open(id: ObjectId): Promise<ObjectHandle> {
     return this.#inTurn(id, async () => {
-      const served = this.#served.get(id) ?? (await this.#serve(id));
-      served.uses += 1;
+      const entry = await this.#entryOf(id);
+      entry.uses += 1;
       this.#idle.delete(id);
-      return served.object;
+      return entry.object;
     });
   }
 
   release(id: ObjectId): void {
-    const served = this.#served.get(id);
-    if (!served) return;
-    served.uses -= 1;
-    if (served.uses > 0) return;
-    this.#idle.add(id);
-    if (this.#idle.size <= this.#settings.idleObjectsMax) return;
-    const [longest] = this.#idle;
-    if (longest !== undefined) void this.#closeIdle(longest);
+    const entry = this.#entries.get(id);
+    if (!entry) return;
+    entry.uses -= 1;
+    if (entry.uses === 0) this.#noteIdle(id);
   }
 
   opened(id: ObjectId): ObjectHandle | undefined {
-    return this.#served.get(id)?.object;
+    return this.#entries.get(id)?.object;
   }
 
-  delete(id: ObjectId): Promise<void> {
-    return this.#inTurn(id, async () => {
-      const served = this.#served.get(id);
-      if (served && served.uses > 0) throw new StorageError('busy', `object ${id} is in use`);
-      if (served) {
-        this.#forget(id);
-        await served.object.abandon();
-        served.tenure.end(new StorageError('closed', 'the object is deleted'));
-      }
-      const record = await this.#deps.records.find(id);
+  /** Waits for users on other hosts. */
+  async delete(id: ObjectId): Promise<void> {
+    const { records, hosts, host, clock } = this.#deps;
+    for (;;) {
+      const record = await records.find(id);
       if (!record) return;
-      // Data first: a crash between leaves an object that can be deleted again.
-      await this.#deps.volumes.delete(id);
-      await this.#deps.files.delete(id);
-      await this.#deps.records.delete(id);
-    });
+      const owner = record.owner === host ? undefined : await hosts.find(record.owner);
+      if (!owner) return this.#deleteHere(id);
+      try {
+        await this.#links.to(owner).ask(id, { kind: peerKind.delete });
+      } catch (error) {
+        if (!isStorageError(error)) throw error;
+      }
+      await clock.sleep(deletePauseMs, { signal: this.#closing.signal });
+    }
   }
 
-  /** Ids of the objects that are open here, with their kind and epoch. */
-  *openObjects(): Iterable<{ id: ObjectId; kind: ObjectKind; epoch: number }> {
-    for (const [id, { object, tenure }] of this.#served)
-      yield { id, kind: object.kind(), epoch: tenure.epoch };
+  /** Fetches the object to this host, whoever uses it. */
+  async fetch(id: ObjectId): Promise<void> {
+    const object = (await this.open(id)) as RoutedObject;
+    try {
+      for (let attempt = 1; ; attempt += 1)
+        try {
+          return await this.#fetchOpen(object, 'administrator');
+        } catch (error) {
+          // It may be changing hands already.
+          if (!isStorageError(error, 'busy') || attempt === fetchAttemptsMax) throw error;
+          await this.#deps.clock.sleep(fetchPauseMs, { signal: this.#closing.signal });
+        }
+    } finally {
+      this.release(id);
+    }
+  }
+
+  /** Moves the object to `to`, wherever it is. */
+  async moveTo(id: ObjectId, to: HostId): Promise<void> {
+    if (to === this.#deps.host) return this.fetch(id);
+    const destination = await this.#deps.hosts.find(to);
+    if (!destination) throw new StorageError('not_found', `no host ${to} is up`);
+    await this.#links.to(destination).ask(id, { kind: peerKind.moveFetch });
+  }
+
+  /** Objects that are open here: driven, or forwarded to `owner`. */
+  *openObjects(): Iterable<{ readonly id: ObjectId; readonly owner: HostId }> {
+    for (const [id, { object }] of this.#entries) {
+      const { backing } = object;
+      yield { id, owner: backing.where === 'here' ? this.#deps.host : backing.owner };
+    }
+  }
+
+  /** Why objects wait for their owners. */
+  get waiting(): ReadonlyMap<ObjectId, string> {
+    return this.#ownership.waiting;
   }
 
   /** Opens the objects of which this host holds unfinished work; gives their sizes. */
   async recover(ids: readonly ObjectId[]): Promise<readonly { id: ObjectId; sizeBytes: number }[]> {
+    const { records, host, tails, log } = this.#deps;
     const recovered: { id: ObjectId; sizeBytes: number }[] = [];
     for (const id of ids) {
       try {
+        const record = await records.find(id);
+        if (record?.owner !== host) {
+          // Another host went on with it, or nobody does: what lies here is old.
+          await tails.discard(id);
+          continue;
+        }
         const object = await this.open(id);
         recovered.push({ id, sizeBytes: object.size() });
         this.release(id);
       } catch (error) {
         if (!isStorageError(error)) throw error;
         const { code, message } = error;
-        if (code === 'not_found') await this.#deps.volumes.delete(id);
-        else this.#deps.log.error({ object: id, code, error: message }, 'object is not recovered');
+        log.error({ object: id, code, error: message }, 'object is not recovered');
       }
     }
     return recovered;
@@ -127,77 +223,152 @@ export class ObjectRouter implements Objects {
 
   /** Closes everything, flushed; what can't be flushed in time is let go, and told. */
   async close(): Promise<void> {
+    this.#closing.abort(new StorageError('closed', 'the router is closed'));
     const results = await Promise.allSettled(
-      [...this.#served].map(([id, served]) => this.#closeServed(id, served)),
+      [...this.#entries].map(([id, entry]) => this.#closeEntry(id, entry)),
     );
+    await this.#tasks.drained();
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #closeServed(id: ObjectId, { object, tenure }: Served): Promise<void> {
-    const { clock, log } = this.#deps;
-    if ((await within(clock, closeMsMax, object.close())) === 'late') {
-      log.error({ object: id, kind: object.kind() }, 'changes since the last flush are lost');
-      await object.abandon();
-    }
-    this.#forget(id);
-    tenure.end(new StorageError('closed', 'the object is closed'));
-  }
-
-  async #serve(id: ObjectId): Promise<Served> {
-    const claim = await this.#deps.records.claim(id, this.#deps.host);
-    const tenure = makeTenure(id, claim);
-    const inner = await this.#driver(claim.kind).open(tenure);
-    const object = new RoutedObject(inner, claim.kind, (file) => this.#promote(file, tenure));
-    const served = { object, tenure, uses: 0 };
-    this.#served.set(id, served);
-    return served;
-  }
-
-  /** A file that outgrew its driver becomes a volume under the same id and tenure. */
-  async #promote(file: DataObject, tenure: Tenure): Promise<DataObject> {
-    const { volumes, records, log } = this.#deps;
-    await file.flush();
-    // Whatever an earlier attempt left.
-    await volumes.delete(tenure.objectId);
-    await volumes.create(tenure);
-    const volume = await volumes.open(tenure);
-    try {
-      await copy(file, volume);
-      await volume.sync();
-      await records.promote(tenure.objectId, tenure.epoch);
-    } catch (error) {
-      await volume.abandon();
-      throw error;
-    }
-    // It is a volume now, whatever becomes of the file's pieces: they go with the object at last.
-    await file.abandon();
-    const facts = { object: tenure.objectId, sizeBytes: volume.size() };
-    log.info(facts, 'file has become a volume');
-    this.#deps.files.delete(tenure.objectId).catch((error: unknown) => {
-      log.warn({ ...facts, error: String(error) }, 'pieces of the file are left');
+  async #entryOf(id: ObjectId): Promise<Entry> {
+    const known = this.#entries.get(id);
+    if (known) return known;
+    const backing = await this.#ownership.connect(id);
+    const { clock, records, volumes, files, log } = this.#deps;
+    const object: RoutedObject = new RoutedObject(id, backing, {
+      resolve: async (stale) => {
+        await letGo(stale);
+        return this.#ownership.connect(id);
+      },
+      promote: (file) => promoteFile({ records, volumes, files, log }, file),
+      noteForwarded: (what) => {
+        const now = clock.monotonicMs();
+        if (!entry.forwarded.note(what, now)) return;
+        entry.forwarded.pause(now);
+        this.#tasks.run(() => this.#fetchOpen(object, 'threshold'));
+      },
     });
-    return volume;
+    const forwarded = new ForwardCounter(this.#settings.handover);
+    const entry = { object, forwarded, uses: 0, requestsWhenAsked: -1 };
+    this.#entries.set(id, entry);
+    return entry;
+  }
+
+  async #fetchOpen(object: RoutedObject, by: 'threshold' | 'administrator'): Promise<void> {
+    const { backing } = object;
+    if (backing.where === 'here') return;
+    const owner = await this.#deps.hosts.find(backing.owner);
+    if (!owner) throw new StorageError('busy', `host ${backing.owner}, which owns it, is gone`);
+    await this.#handover.fetch(object, this.#links.to(owner), by);
+  }
+
+  async #driven(id: ObjectId): Promise<RoutedObject> {
+    const entry = this.#entries.get(id);
+    if (entry) return entry.object;
+    const record = await this.#deps.records.get(id);
+    if (record.owner !== this.#deps.host)
+      throw new StorageError('not_owner', `object ${id} is owned by host ${record.owner}`);
+    const object = (await this.open(id)) as RoutedObject;
+    this.release(id);
+    return object;
+  }
+
+  async #move(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
+    if (kind === peerKind.moveFetch) await this.fetch(head.id);
+    else if (kind === peerKind.delete) await this.#deleteHere(head.id);
+    else return this.#handover.serve(from, kind, head);
+    return { result: 0 };
+  }
+
+  #isUsedHere(id: ObjectId): boolean {
+    const entry = this.#entries.get(id);
+    if (!entry) return false;
+    const { localRequests } = entry.object;
+    const isUsed = entry.uses > 0 && localRequests !== entry.requestsWhenAsked;
+    entry.requestsWhenAsked = localRequests;
+    return isUsed;
+  }
+
+  #deleteHere(id: ObjectId): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const { volumes, files, records } = this.#deps;
+      const entry = this.#entries.get(id);
+      if (entry && entry.uses > 0) throw new StorageError('busy', `object ${id} is in use`);
+      if (entry) {
+        this.#forget(id);
+        await entry.object.abandon();
+        const { backing } = entry.object;
+        if (backing.where === 'here')
+          backing.tenure.end(new StorageError('closed', 'the object is deleted'));
+      }
+      if (!(await records.find(id))) return;
+      // Data first: a crash between leaves an object that can be deleted again.
+      await volumes.delete(id);
+      await files.delete(id);
+      await records.delete(id);
+    });
+  }
+
+  #noteIdle(id: ObjectId): void {
+    this.#idle.add(id);
+    if (this.#idle.size <= this.#settings.idleObjectsMax) return;
+    const [longest] = this.#idle;
+    if (longest !== undefined) void this.#closeIdle(longest);
   }
 
   async #closeIdle(id: ObjectId): Promise<void> {
     await this.#inTurn(id, async () => {
-      const served = this.#served.get(id);
-      if (!served || served.uses > 0) return;
-      await served.object.close();
-      this.#forget(id);
-      served.tenure.end(new StorageError('closed', 'the object is closed'));
+      const entry = this.#entries.get(id);
+      if (!entry || entry.uses > 0) return;
+      await entry.object.close();
+      this.#end(id, entry);
     }).catch((error: unknown) => {
       this.#deps.log.warn({ object: id, error: String(error) }, 'idle object could not be closed');
     });
   }
 
-  #forget(id: ObjectId): void {
-    this.#served.delete(id);
-    this.#idle.delete(id);
+  async #closeEntry(id: ObjectId, entry: Entry): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { object } = entry;
+    const closed = object.retire().then(async () => {
+      await this.#leaveToOthers(object);
+      await object.close();
+    });
+    if ((await within(clock, closeMsMax, closed)) === 'late') {
+      log.error({ object: id, kind: object.kind() }, 'changes since the last flush are lost');
+      await object.abandon();
+    }
+    this.#end(id, entry);
   }
 
-  #driver(kind: ObjectKind): ObjectDriver {
-    return kind === 'volume' ? this.#deps.volumes : this.#deps.files;
+  /** With all of it on the backend, any host may take the object while this one is away. */
+  async #leaveToOthers(object: RoutedObject): Promise<void> {
+    const { clock, log, records } = this.#deps;
+    const { id, backing } = object;
+    if (backing.where === 'there' || backing.kind === 'file') return;
+    const left = async () => {
+      await backing.object.sync();
+      await records.setTail(id, backing.tenure.epoch, { at: 'backend' });
+    };
+    let why = 'the object store does not answer in time';
+    try {
+      if ((await within(clock, leaveMsMax, left())) === 'done') return;
+    } catch (error) {
+      why = describeError(error);
+    }
+    log.warn({ object: id, why }, 'last changes are on this SSD alone: the volume waits for it');
+  }
+
+  #end(id: ObjectId, { object: { backing } }: Entry): void {
+    this.#forget(id);
+    if (backing.where === 'here')
+      backing.tenure.end(new StorageError('closed', 'the object is closed'));
+  }
+
+  #forget(id: ObjectId): void {
+    this.#entries.delete(id);
+    this.#idle.delete(id);
   }
 
   #inTurn<T>(id: ObjectId, action: () => Promise<T>): Promise<T> {
@@ -212,24 +383,9 @@ export class ObjectRouter implements Objects {
   }
 }
 
-function makeTenure(id: ObjectId, claim: Claim) {
-  const ending = new AbortController();
-  return {
-    objectId: id,
-    epoch: claim.epoch,
-    resumed: claim.resumed,
-    signal: ending.signal,
-    assertLive: () => ending.signal.throwIfAborted(),
-    end: (reason: StorageError) => ending.abort(reason),
-  };
-}
-
-async function copy(from: DataObject, to: DataObject): Promise<void> {
-  const buffer = new Uint8Array(copyBytes);
-  const size = from.size();
-  for (let offset = 0; offset < size; offset += copyBytes) {
-    const bytes = await from.read(offset, buffer);
-    await to.write(offset, buffer.subarray(0, bytes));
-  }
-  await to.resize(size);
+/** Its tenure is over, however that came: what it had in memory is nobody's any more. */
+async function letGo(stale: Backing): Promise<void> {
+  if (stale.where === 'there') return;
+  stale.tenure.end(new StorageError('fenced', 'the tenure has ended'));
+  await stale.object.abandon();
 }

@@ -1,100 +1,272 @@
 /**
- * An object as the front ends hold it: it stays while what serves it changes. A request goes to
- * the driver's object at once; while a file is being promoted to a volume, requests wait, and go
- * on with the volume.
+ * An object as the front ends hold it: it stays while what serves it changes. A request that this
+ * host may serve at once goes to the driver's object at once. What serves the object may change for
+ * three reasons: a file becomes a volume, the object moves to another host, a tenure ends.
  *
- *   serving    requests pass
- *   held       new requests wait for the change of what is behind; those under way finish first
+ *   here     this host drives it, and requests pass while its lease is fresh
+ *   there    another host does, and requests go to it
+ *   held     what serves it is changing: new requests wait, those under way finish first
+ *
+ * A request that met the end of a tenure, or an owner that does not answer, has not been
+ * acknowledged. It is made again with whoever serves the object then: requests say where they read
+ * and write, so making one again is as good as making it once.
  */
 
+import type { ErrorCode } from '../core/errors.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { isPending } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
-import type { ObjectId } from '../core/units.ts';
+import type { HostId, ObjectId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
+import type { Tenure } from '../ports/tenure.ts';
+import type { HostLease } from './host-lease.ts';
+import type { RemoteObject } from './remote-object.ts';
+
+export interface Here {
+  readonly where: 'here';
+  readonly object: DataObject;
+  readonly kind: ObjectKind;
+  readonly tenure: Tenure & { end(reason: StorageError): void };
+  /** The lease that the tenure was claimed under. */
+  readonly lease: Pick<HostLease, 'isFresh' | 'fresh'>;
+}
+
+export interface There {
+  readonly where: 'there';
+  readonly object: RemoteObject;
+  readonly owner: HostId;
+}
+
+export type Backing = Here | There;
+
+export interface RoutedDeps {
+  /** Whoever serves the object after `stale`, waited for. */
+  readonly resolve: (stale: Backing) => Promise<Backing>;
+  readonly promote: (file: Here) => Promise<Here>;
+  /** A request was served by the object's owner. */
+  readonly noteForwarded: (what: 'read' | 'write') => void;
+}
+
+/** The tenure that served a request is over. */
+const moved: ReadonlySet<ErrorCode> = new Set(['fenced', 'not_owner', 'closed']);
+/** The owner did not answer. */
+const lost: ReadonlySet<ErrorCode> = new Set(['unavailable', 'unknown_outcome']);
+
+type Request<T> = (object: DataObject) => Eventually<T>;
 
 export class RoutedObject implements ObjectHandle {
   readonly id: ObjectId;
-  #inner: DataObject;
-  #kind: ObjectKind;
-  readonly #promote: (file: DataObject) => Promise<DataObject>;
+  readonly #deps: RoutedDeps;
+  #backing: Backing;
   #underWay = 0;
   #idle: (() => void) | undefined;
   #held: Promise<void> | undefined;
+  #isClosed = false;
+  #localRequests = 0;
 
-  constructor(
-    inner: DataObject,
-    kind: ObjectKind,
-    promote: (file: DataObject) => Promise<DataObject>,
-  ) {
-    this.id = inner.id;
-    this.#inner = inner;
-    this.#kind = kind;
-    this.#promote = promote;
+  constructor(id: ObjectId, backing: Backing, deps: RoutedDeps) {
+    this.id = id;
+    this.#backing = backing;
+    this.#deps = deps;
+  }
+
+  get backing(): Backing {
+    return this.#backing;
+  }
+
+  /** Requests of this host's front ends so far. */
+  get localRequests(): number {
+    return this.#localRequests;
   }
 
   kind(): ObjectKind {
-    return this.#kind;
+    const backing = this.#backing;
+    return backing.where === 'here' ? backing.kind : backing.object.kind();
   }
 
   size(): number {
-    return this.#inner.size();
+    return this.#backing.object.size();
   }
 
   allocatedBytes(): number {
-    return this.#inner.allocatedBytes();
+    return this.#backing.object.allocatedBytes();
   }
 
   read(offset: number, into: Uint8Array): Eventually<number> {
-    if (this.#held) return this.#held.then(() => this.read(offset, into));
-    return this.#count(this.#inner.read(offset, into));
+    return this.#run('read', (object) => object.read(offset, into));
   }
 
   write(offset: number, data: Uint8Array): Eventually<void> {
     if (this.#held) return this.#held.then(() => this.write(offset, data));
     if (this.#outgrows(offset + data.length))
       return this.#grow().then(() => this.write(offset, data));
-    return this.#count(this.#inner.write(offset, data));
+    return this.#run('write', (object) => object.write(offset, data));
   }
 
   trim(offset: number, length: number): Eventually<void> {
-    if (this.#held) return this.#held.then(() => this.trim(offset, length));
-    return this.#count(this.#inner.trim(offset, length));
+    return this.#run('write', (object) => object.trim(offset, length));
   }
 
   resize(bytes: number): Eventually<void> {
     if (this.#held) return this.#held.then(() => this.resize(bytes));
     if (this.#outgrows(bytes)) return this.#grow().then(() => this.resize(bytes));
-    return this.#count(this.#inner.resize(bytes));
+    return this.#run('write', (object) => object.resize(bytes));
   }
 
   seek(offset: number, what: 'data' | 'hole'): Eventually<number | undefined> {
-    if (this.#held) return this.#held.then(() => this.seek(offset, what));
-    return this.#count(this.#inner.seek(offset, what));
+    return this.#run('read', (object) => object.seek(offset, what));
   }
 
   async flush(): Promise<void> {
-    while (this.#held) await this.#held;
-    await this.#count(this.#inner.flush());
+    await this.#run('write', (object) => object.flush());
   }
 
   async sync(): Promise<void> {
-    while (this.#held) await this.#held;
-    await this.#count(this.#inner.sync());
+    await this.#run('write', (object) => object.sync());
   }
 
-  async close(): Promise<void> {
+  /** No request passes any more; resolves when none is under way. */
+  async retire(): Promise<void> {
     while (this.#held) await this.#held;
-    await this.#inner.close();
+    this.#isClosed = true;
+    await this.#settled();
+  }
+
+  /** Flushes what this host drives, and lets it go. */
+  async close(): Promise<void> {
+    await this.retire();
+    if (this.#backing.where === 'here') await this.#backing.object.close();
   }
 
   async abandon(): Promise<void> {
-    await this.#inner.abandon();
+    this.#isClosed = true;
+    await this.#backing.object.abandon();
+  }
+
+  /**
+   * A request of another host, which makes the object reach `endBytes` at least. `not_owner` where
+   * this host does not drive the object any more.
+   */
+  async serve<T>(request: Request<T>, endBytes = 0): Promise<T> {
+    for (;;) {
+      while (this.#held || this.#outgrows(endBytes)) await (this.#held ?? this.#grow());
+      const backing = this.#backing;
+      if (backing.where === 'there' || this.#isClosed)
+        throw new StorageError('not_owner', `object ${this.id} is not served here any more`);
+      try {
+        await backing.lease.fresh();
+        const result = await this.#count(request(backing.object));
+        await backing.lease.fresh();
+        return result;
+      } catch (error) {
+        if (!this.#isReroutable(backing, error)) throw error;
+        await this.#reroute(backing);
+      }
+    }
+  }
+
+  /**
+   * Holds all requests, waits for those under way, and goes on with what `change` gives; as before
+   * where it rejects, which this does then too. One change at a time; `busy` otherwise.
+   */
+  change(change: (backing: Backing) => Promise<Backing>): Promise<void> {
+    if (this.#held) return Promise.reject(new StorageError('busy', 'the object is changing hands'));
+    const changing = this.#change(change).finally(() => {
+      this.#held = undefined;
+    });
+    this.#held = changing.catch(() => {});
+    return changing;
+  }
+
+  async #change(change: (backing: Backing) => Promise<Backing>): Promise<void> {
+    await this.#settled();
+    this.#backing = await change(this.#backing);
+  }
+
+  async #settled(): Promise<void> {
+    if (this.#underWay === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+    this.#idle = undefined;
+  }
+
+  #run<T>(what: 'read' | 'write', request: Request<T>): Eventually<T> {
+    const backing = this.#backing;
+    this.#localRequests += 1;
+    if (this.#isClosed) throw new StorageError('closed', 'the object is closed');
+    if (this.#held || backing.where === 'there' || !backing.lease.isFresh())
+      return this.#runLater(what, request);
+    let result: Eventually<T>;
+    try {
+      result = request(backing.object);
+    } catch (error) {
+      if (!this.#isReroutable(backing, error)) throw error;
+      return this.#runLater(what, request);
+    }
+    if (!isPending(result)) return result;
+    return this.#confirm(what, request, backing, result);
+  }
+
+  /** The acknowledgement waits until nobody can have taken the object while it was served. */
+  async #confirm<T>(
+    what: 'read' | 'write',
+    request: Request<T>,
+    backing: Here,
+    result: Promise<T>,
+  ): Promise<T> {
+    try {
+      const value = await this.#count(result);
+      if (!backing.lease.isFresh()) await backing.lease.fresh();
+      return value;
+    } catch (error) {
+      if (!this.#isReroutable(backing, error)) throw error;
+      return this.#runLater(what, request);
+    }
+  }
+
+  async #runLater<T>(what: 'read' | 'write', request: Request<T>): Promise<T> {
+    for (;;) {
+      while (this.#held) await this.#held;
+      const backing = this.#backing;
+      try {
+        if (backing.where === 'here') await backing.lease.fresh();
+        const value = await this.#count(request(backing.object));
+        if (backing.where === 'here') await backing.lease.fresh();
+        else this.#deps.noteForwarded(what);
+        return value;
+      } catch (error) {
+        if (!this.#isReroutable(backing, error)) throw error;
+        await this.#reroute(backing);
+      }
+    }
+  }
+
+  #isReroutable(backing: Backing, error: unknown): boolean {
+    if (this.#isClosed || !isStorageError(error)) return false;
+    return moved.has(error.code) || (backing.where === 'there' && lost.has(error.code));
+  }
+
+  async #reroute(stale: Backing): Promise<void> {
+    if (this.#held || this.#backing !== stale) return;
+    // Others under way with the same backing come here by themselves.
+    const resolved = this.#deps.resolve(stale).then((backing) => {
+      this.#backing = backing;
+    });
+    const held = resolved.catch(() => {});
+    this.#held = held;
+    try {
+      await resolved;
+    } finally {
+      if (this.#held === held) this.#held = undefined;
+    }
   }
 
   #outgrows(bytes: number): boolean {
-    return this.#kind === 'file' && bytes >= limits.promoteBytes;
+    const backing = this.#backing;
+    return backing.where === 'here' && backing.kind === 'file' && bytes >= limits.promoteBytes;
   }
 
   #count<T>(result: Eventually<T>): Eventually<T> {
@@ -106,23 +278,15 @@ export class RoutedObject implements ObjectHandle {
     });
   }
 
-  /** The file has become too large for its driver. One promotion, whoever asks. */
+  /**
+   * The file has become too large for its driver. One promotion, whoever asks; the others wait for
+   * it, find the file as it was where it failed, and try by themselves.
+   */
   #grow(): Promise<void> {
-    const promotion = this.#swap().finally(() => {
-      this.#held = undefined;
-    });
-    // Those who wait find the file as it was when the promotion failed, and try by themselves.
-    this.#held = promotion.catch(() => {});
-    return promotion;
-  }
-
-  async #swap(): Promise<void> {
-    if (this.#underWay > 0)
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    this.#idle = undefined;
-    this.#inner = await this.#promote(this.#inner);
-    this.#kind = 'volume';
+    return this.change((backing) =>
+      backing.where === 'here' && backing.kind === 'file'
+        ? this.#deps.promote(backing)
+        : Promise.resolve(backing),
+    );
   }
 }

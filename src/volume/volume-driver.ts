@@ -6,7 +6,7 @@
 import { isStorageError, StorageError } from '../core/errors.ts';
 import { Permits } from '../core/permits.ts';
 import type { ObjectId } from '../core/units.ts';
-import { objectId } from '../core/units.ts';
+import { MiB, objectId } from '../core/units.ts';
 import { encodeHead, emptyHead } from '../format/head.ts';
 import { Journal } from '../log/journal.ts';
 import { SegmentUploader } from '../log/segment-uploader.ts';
@@ -22,7 +22,12 @@ import type { Heads } from '../registry/object-records.ts';
 import { openVolume } from './open-volume.ts';
 import { PageBudget } from './page-budget.ts';
 import type { VolumeSettings } from './settings.ts';
+import { TailTransfer } from './tail-transfer.ts';
 import type { Volume, VolumeStatus } from './volume.ts';
+
+/** So much of a journal is sent while the volume's requests are held. */
+const shortTailBytes = 16 * MiB;
+const shortenRoundsMax = 16;
 
 /** The SSD cache as the driver needs it. */
 export interface SegmentSources {
@@ -50,10 +55,12 @@ export class VolumeDriver implements ObjectDriver {
   readonly #settings: VolumeSettings;
   readonly #shared: { readonly budget: PageBudget; readonly inFlight: Permits };
   readonly #open = new Map<ObjectId, Volume>();
+  readonly #tails: TailTransfer;
 
   constructor(deps: VolumeDriverDeps, settings: VolumeSettings) {
     this.#deps = deps;
     this.#settings = settings;
+    this.#tails = new TailTransfer(deps, settings.journal.fileBytes);
     this.#shared = {
       budget: new PageBudget(settings.mapBytesMax),
       inFlight: new Permits(settings.uploadBytesMax),
@@ -63,6 +70,24 @@ export class VolumeDriver implements ObjectDriver {
   /** The volume where it is open. */
   opened(id: ObjectId): Volume | undefined {
     return this.#open.get(id);
+  }
+
+  /** Tails of journals, for volumes that change hands. */
+  get tails(): TailTransfer {
+    return this.#tails;
+  }
+
+  /**
+   * Brings most of an open volume to the backend while it serves, so that little is left to be sent
+   * when it changes hands. `busy` where its writers are ahead of that.
+   */
+  async shorten(id: ObjectId): Promise<void> {
+    const volume = this.#open.get(id);
+    for (let round = 0; volume && volume.status().notDestagedBytes > shortTailBytes; round += 1) {
+      if (round === shortenRoundsMax)
+        throw new StorageError('busy', 'the volume is written faster than it is destaged');
+      await volume.sync();
+    }
   }
 
   /** Of all volumes that are open here. */
@@ -118,7 +143,10 @@ export class VolumeDriver implements ObjectDriver {
     sources.forget(id);
   }
 
-  /** Volumes with a journal on this disk: what is in it is not on the backend yet. */
+  /**
+   * Volumes with a journal on this disk: what is in it is not on the backend yet. What was being
+   * fetched when the host went down is removed.
+   */
   unfinished(): Promise<ObjectId[]> {
     const names = this.#deps.disk.list(this.#deps.journalFolder);
     return Promise.resolve(names.flatMap((name) => asObjectId(name) ?? []));

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isStorageError } from '../../src/core/errors.ts';
 import type { Ino, ObjectId } from '../../src/core/units.ts';
+import { hostId } from '../../src/core/units.ts';
 import { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { seededRandom } from '../../src/platform/random.ts';
 import { systemClock } from '../../src/platform/system-clock.ts';
@@ -82,7 +83,7 @@ async function life(seed: number): Promise<void> {
     WharfFileSystem.open(
       {
         namespace: new Namespace(registry, '00'.repeat(16)),
-        ...{ objects, clock: systemClock(undefined), random, log: quietLog() },
+        ...{ objects, clock: systemClock(undefined), random, log: quietLog(), host: hostId('a') },
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
       { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000 },
@@ -226,6 +227,7 @@ test('many makers of names in one folder all succeed, and one wins each name', a
       namespace: new Namespace(registry, '00'.repeat(16)),
       ...{ objects: memoryObjects(), clock: systemClock(undefined), random: seededRandom(1) },
       log: quietLog(),
+      host: hostId('a'),
       space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
     },
     { volumeNames: [], attributeDelayMs: 1_000_000 },

@@ -208,6 +208,8 @@ export class MemoryFileSystem implements FileSystem {
     inode.modifiedNs = this.#now();
   }
 
+  settle(): void {}
+
   async flush(ino: Ino): Promise<void> {
     this.#inode(ino);
   }

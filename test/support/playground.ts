@@ -37,6 +37,8 @@ export class Playground implements AsyncDisposable {
   #child: ChildProcess | undefined;
   #ended: Promise<number> = Promise.resolve(0);
   log = '';
+  /** All that are up; `start` gives the first. */
+  hosts: readonly Ready[] = [];
 
   get mount(): string {
     return join(this.folder, 'a/demo');
@@ -61,6 +63,7 @@ export class Playground implements AsyncDisposable {
         output += text.toString();
         if (!output.includes('\n')) return;
         const parsed = JSON.parse(output) as { hosts: Ready[] };
+        this.hosts = parsed.hosts;
         resolve(parsed.hosts[0] as Ready);
       }),
     );
@@ -85,7 +88,8 @@ export class Playground implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     const detachFlag = 2;
-    loadNative().native?.unmountNow(this.mount, detachFlag);
+    for (const mount of [this.mount, ...this.hosts.map((host) => host.mount)])
+      loadNative().native?.unmountNow(mount, detachFlag);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

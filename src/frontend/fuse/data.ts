@@ -103,6 +103,9 @@ export const release: Handler = async (call) => {
   return 0;
 };
 
+/** FLUSH: a descriptor is closed. */
+export const flush: Handler = (call) => chain(call.fileSystem.settle(call.node), () => 0);
+
 /** FSYNC and FSYNCDIR: also of data alone, attributes come with it. */
 export const fsync: Handler = async (call) => {
   await call.fileSystem.flush(call.node);

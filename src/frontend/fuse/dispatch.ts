@@ -3,7 +3,7 @@
 import { opcode } from '../../format/fuse/protocol.ts';
 import { getattr, lookup, setattr, statfs } from './attributes.ts';
 import type { Handler } from './call.ts';
-import { create, fallocate, fsync, lseek, open, read, release, write } from './data.ts';
+import { create, fallocate, flush, fsync, lseek, open, read, release, write } from './data.ts';
 import { opendir, readdir, readdirplus, releasedir } from './directory.ts';
 import { errno } from './errno.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './extended-attributes.ts';
@@ -52,8 +52,8 @@ export const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [opcode.lseek, lseek],
   [opcode.destroy, () => 0],
   [opcode.ioctl, () => -errno.ENOTTY],
-  // Said once, never asked again. Closing is no barrier: what was written is known here already.
-  [opcode.flush, () => -errno.ENOSYS],
+  [opcode.flush, flush],
+  // Said once, never asked again.
   [opcode.poll, () => -errno.ENOSYS],
   // The kernel then copies by reading and writing.
   [opcode.copyFileRange, () => -errno.ENOSYS],

@@ -90,10 +90,15 @@ describe('settings', () => {
       'host: found "A b"; allowed is a name of lower-case letters, digits and dashes, at most 20, the first one a letter',
     ],
     [{ mount: 'relative' }, 'mount: found "relative"; allowed is an absolute path'],
+    [
+      { lease: { time: '2s', margin: '1500ms' } },
+      'lease.margin: found "1500ms"; allowed is half of lease.time at most',
+    ],
+    [{ peers: { kee: '' } }, 'peers.kee: no such setting; the nearest is peers.key'],
     [{ segment: '4MiB' }, 'segment: no such setting; the nearest is volumes.segment'],
     [
       { colour: 1 },
-      'colour: no such setting; there are host, vpool, mount, data, registry, backend, admin, files, volumes, cache, fuse',
+      'colour: no such setting; there are host, vpool, mount, data, registry, backend, admin, peers, lease, handover, files, volumes, cache, fuse',
     ],
     [
       { backend: { ...minimal.backend, endpoint: 'http://e' } },

@@ -1,0 +1,76 @@
+/** This host among the others: its place on the network, and its lease in the registry. */
+
+import { join } from 'node:path';
+import type { Settings } from './settings.ts';
+import type { Disposer } from '../core/disposer.ts';
+import { StorageError } from '../core/errors.ts';
+import { hostId } from '../core/units.ts';
+import { TcpPeers } from '../platform/peers/tcp-peers.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Disk } from '../ports/disk.ts';
+import type { Log } from '../ports/log.ts';
+import type { PeerHandler } from '../ports/peers.ts';
+import type { Random } from '../ports/random.ts';
+import type { Registry } from '../ports/registry.ts';
+import { HostRecords } from '../registry/host-records.ts';
+import { Membership } from '../router/membership.ts';
+
+const idBytes = 8;
+
+export interface ClusterDeps {
+  readonly registry: Registry;
+  readonly checksum: Checksum;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly vpool: string;
+  /** Of the folder on the SSD. */
+  readonly data: string;
+}
+
+/** Listens and joins. Requests of other hosts wait until somebody serves them. */
+export async function joinCluster(deps: ClusterDeps, settings: Settings, closing: Disposer) {
+  const { registry, checksum, clock, random, log, vpool, data } = deps;
+  const host = hostId(settings.host);
+  const instance = hex(random, idBytes);
+  const serving = Promise.withResolvers<PeerHandler>();
+  const key = Buffer.from(settings.peers.key ?? hex(random, 32), 'hex');
+  const peers = await TcpPeers.listen(
+    { identity: { host, instance, vpool, key }, checksum, clock, random, log },
+    settings.peers.listen,
+    async (from, message) => (await serving.promise)(from, message),
+  );
+  closing.defer(() => peers.close());
+  const hosts = new HostRecords(registry);
+  const { address } = peers;
+  const record = { id: host, instance, data, address, mount: settings.mount, pid: process.pid };
+  const lease = { ttlMs: settings.lease.time, marginMs: settings.lease.margin };
+  const membership = await Membership.join({ registry, hosts, clock, log, record }, lease);
+  closing.defer(() => membership.leave());
+  return { host, peers, hosts, membership, serve: serving.resolve };
+}
+
+const hex = (random: Random, count: number) => Buffer.from(random.bytes(count)).toString('hex');
+
+/** Tells folders on SSDs apart, so that a host that comes back on its own is known. */
+export async function dataId(disk: Disk, random: Random, { data }: Settings): Promise<string> {
+  const path = join(data, 'id');
+  const length = 2 * idBytes;
+  if (!disk.list(data).includes('id')) {
+    const made = disk.open(`${path}.new`, 'create');
+    made.write(0, [Buffer.from(hex(random, idBytes))]);
+    await made.datasync();
+    await made.close();
+    disk.rename(`${path}.new`, path);
+    disk.syncFolder(data);
+  }
+  const bytes = new Uint8Array(length);
+  const file = disk.open(path, 'read');
+  const count = await file.read(0, bytes);
+  await file.close();
+  const text = Buffer.from(bytes).toString();
+  if (count !== length || !/^[0-9a-f]+$/.test(text))
+    throw new StorageError('corrupt', `${path} is damaged: remove it`);
+  return text;
+}

@@ -1,0 +1,179 @@
+/**
+ * Records of a volume's journal on another host's SSD, byte for byte as its owner wrote them, in
+ * files like the journal's own: the replica of a volume, and the tail that an owner-to-be fetches.
+ * A folder of records can be opened as the journal.
+ *
+ * What is refused for good is written down first: `fence` makes appends of earlier epochs fail,
+ * also after a restart, and only then the tail may be read for a takeover.
+ *
+ *   NNNNNNNN.journal   records
+ *   fence              u32 epoch, u32 CRC-32C of it: the lowest that may append
+ */
+
+import { StorageError } from '../core/errors.ts';
+import { invariant } from '../core/invariant.ts';
+import { limits } from '../core/limits.ts';
+import type { RecordHeader } from '../format/journal-record.ts';
+import {
+  decodeRecordHead,
+  encodeFileHeader,
+  fileHeaderBytes,
+  payloadBlocksMax,
+  payloadOffset,
+  recordBytes,
+} from '../format/journal-record.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { Disk } from '../ports/disk.ts';
+import { JournalFile, journalFileName, journalFileNumber } from './journal-file.ts';
+
+export const tailChunkBytesMax = recordBytes(payloadBlocksMax);
+
+export interface TailStoreDeps {
+  readonly disk: Disk;
+  readonly checksum: Checksum;
+}
+
+export interface TailStoreSettings {
+  readonly folder: string;
+  /** Bytes of one file, at least; the last record may go beyond. */
+  readonly fileBytes: number;
+}
+
+/** The records in `bytes`, one behind another. Throws `corrupt`. */
+export function* recordsIn(
+  bytes: Uint8Array,
+  checksum: Checksum,
+): Iterable<{ readonly header: RecordHeader; readonly from: number; readonly to: number }> {
+  const { blockBytes } = limits;
+  for (let from = 0; from < bytes.length; ) {
+    const header = decodeRecordHead(bytes.subarray(from), checksum);
+    if (!header) throw new StorageError('corrupt', 'not a record of a journal');
+    const blocks = header.checksums.length;
+    const to = from + recordBytes(blocks);
+    if (to > bytes.length) throw new StorageError('corrupt', 'a record of a journal is cut short');
+    const payload = bytes.subarray(from + payloadOffset(blocks), to);
+    for (let block = 0; block < blocks; block += 1) {
+      const found = checksum.crc32c(payload.subarray(block * blockBytes, (block + 1) * blockBytes));
+      if (found !== header.checksums[block])
+        throw new StorageError('corrupt', 'a block of a journal record is damaged');
+    }
+    yield { header, from, to };
+    from = to;
+  }
+}
+
+export class TailStore {
+  readonly #deps: TailStoreDeps;
+  readonly #settings: TailStoreSettings;
+  /** Ascending; the last one is appended to. */
+  readonly #files: JournalFile[] = [];
+  #lastNumber = 0;
+  #lastSequence: number | undefined;
+  #fence = 0;
+
+  private constructor(deps: TailStoreDeps, settings: TailStoreSettings) {
+    this.#deps = deps;
+    this.#settings = settings;
+  }
+
+  /** Begins anew: whatever the folder held is gone, but not its fence. */
+  static begin(deps: TailStoreDeps, settings: TailStoreSettings): TailStore {
+    const store = new TailStore(deps, settings);
+    const { disk } = deps;
+    const { folder } = settings;
+    store.#fence = readFence(deps, folder);
+    for (const name of disk.list(folder))
+      if (journalFileNumber(name) !== undefined) disk.remove(`${folder}/${name}`);
+    disk.makeFolder(folder);
+    return store;
+  }
+
+  /** Lowest epoch that may append. */
+  get fence(): number {
+    return this.#fence;
+  }
+
+  /** Sequence of the last record; undefined before the first. */
+  get lastSequence(): number | undefined {
+    return this.#lastSequence;
+  }
+
+  /**
+   * Appends whole records, the first one right behind the last one here. `fenced` for an epoch
+   * that has ended, `invalid` for a gap, `corrupt`, `no_space`.
+   */
+  append(epoch: number, records: Uint8Array): void {
+    if (epoch < this.#fence)
+      throw new StorageError('fenced', `epoch ${epoch} may append no more; ${this.#fence} may`);
+    let first: number | undefined;
+    let last = this.#lastSequence;
+    for (const { header } of recordsIn(records, this.#deps.checksum)) {
+      if (last !== undefined && header.sequence !== last + 1)
+        throw new StorageError('invalid', `record ${header.sequence} follows record ${last}`);
+      first ??= header.sequence;
+      last = header.sequence;
+    }
+    if (first === undefined || last === undefined) return;
+    const file = this.#fileFor(epoch, first);
+    file.write(file.end, [records]);
+    file.end += records.length;
+    file.lastSequence = last;
+    file.isUnsynced = true;
+    this.#lastSequence = last;
+  }
+
+  /** Resolves when all that was appended before is durable. */
+  async sync(): Promise<void> {
+    const unsynced = this.#files.filter((file) => file.isUnsynced);
+    for (const file of unsynced) file.isUnsynced = false;
+    await Promise.all(unsynced.map((file) => file.datasync()));
+  }
+
+  /** Files that hold nothing above `sequence` go. */
+  trim(sequence: number): void {
+    while (this.#files.length > 1 && (this.#files[0] as JournalFile).lastSequence <= sequence)
+      void this.#files.shift()?.remove();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#files.map((file) => file.close()));
+  }
+
+  #fileFor(epoch: number, firstSequence: number): JournalFile {
+    const current = this.#files.at(-1);
+    if (current && current.end < this.#settings.fileBytes) return current;
+    const { disk, checksum } = this.#deps;
+    const { folder } = this.#settings;
+    const number = this.#lastNumber + 1;
+    const path = `${folder}/${journalFileName(number)}`;
+    const opened = disk.open(path, 'exclusive');
+    try {
+      opened.write(0, [encodeFileHeader({ number, epoch, firstSequence }, checksum)]);
+      disk.syncFolder(folder);
+    } catch (error) {
+      void opened.close();
+      disk.remove(path);
+      throw error;
+    }
+    this.#lastNumber = number;
+    const file = new JournalFile(disk, opened, number, fileHeaderBytes, firstSequence - 1);
+    this.#files.push(file);
+    return file;
+  }
+}
+
+const fenceName = 'fence';
+const fenceBytes = 8;
+
+function readFence({ disk, checksum }: TailStoreDeps, folder: string): number {
+  if (!disk.list(folder).includes(fenceName)) return 0;
+  const file = disk.open(`${folder}/${fenceName}`, 'read');
+  const bytes = new Uint8Array(fenceBytes);
+  const count = file.read(0, bytes);
+  void file.close();
+  const view = new DataView(bytes.buffer);
+  invariant(!(count instanceof Promise), 'eight bytes were just written or are read at once');
+  if (count < fenceBytes || view.getUint32(4, true) !== checksum.crc32c(bytes.subarray(0, 4)))
+    throw new StorageError('corrupt', 'the fence of a replica is damaged');
+  return view.getUint32(0, true);
+}

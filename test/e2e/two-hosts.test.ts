@@ -1,0 +1,151 @@
+/** Two hosts on one machine: one namespace, objects that follow their users, hosts that come and go. */
+
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MiB } from '../../src/core/units.ts';
+import type { Ready } from '../support/playground.ts';
+import { cannotMount, Playground, sh } from '../support/playground.ts';
+
+interface Vdisk {
+  readonly owner: string;
+  readonly state: string;
+}
+
+async function ask<T>(host: Ready, method: string, path: string): Promise<T> {
+  const response = await fetch(`${host.admin}${path}`, { method });
+  const answer = (await response.json()) as T;
+  assert.equal(response.status, 200, JSON.stringify(answer));
+  return answer;
+}
+
+const vdisk = (host: Ready, path: string) => ask<Vdisk>(host, 'GET', `/v1/vdisk?path=${path}`);
+
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  while (!(await holds())) {
+    assert.ok(performance.now() < deadline, `never happened: ${what}`);
+    await sleep(50);
+  }
+}
+
+async function pair(playground: Playground): Promise<[Ready, Ready]> {
+  await playground.start('--hosts', '2');
+  assert.equal(playground.hosts.length, 2);
+  return playground.hosts as unknown as [Ready, Ready];
+}
+
+describe('two hosts', { skip: cannotMount }, () => {
+  test('see the same files: inode, attributes and content', async () => {
+    await using playground = new Playground();
+    const [a, b] = await pair(playground);
+    await fs.mkdir(join(a.mount, 'vm1'));
+    await fs.writeFile(join(a.mount, 'vm1', 'vm.xml'), '<domain/>', { mode: 0o640 });
+    assert.equal(await fs.readFile(join(b.mount, 'vm1', 'vm.xml'), 'utf8'), '<domain/>');
+    const [atA, atB] = await Promise.all(
+      [a, b].map(({ mount }) => fs.stat(join(mount, 'vm1', 'vm.xml'))),
+    );
+    assert.deepEqual(
+      [atB?.ino, atB?.mode, atB?.size, atB?.mtimeMs],
+      [atA?.ino, atA?.mode, atA?.size, atA?.mtimeMs],
+    );
+    await fs.appendFile(join(b.mount, 'vm1', 'vm.xml'), '<!-- b -->');
+    await sleep(1100);
+    assert.equal(await fs.readFile(join(a.mount, 'vm1', 'vm.xml'), 'utf8'), '<domain/><!-- b -->');
+    await fs.rename(join(b.mount, 'vm1'), join(b.mount, 'vm2'));
+    assert.deepEqual(await fs.readdir(a.mount), ['vm2']);
+  });
+
+  test('hand a volume to the one that uses it, with all that was written', async () => {
+    await using playground = new Playground();
+    const [a, b] = await pair(playground);
+    const content = Buffer.alloc(32 * MiB);
+    for (let at = 0; at < content.length; at += 4096) content.writeUInt32LE(at + 1, at);
+    await fs.writeFile(join(a.mount, 'disk.raw'), content);
+    assert.equal((await vdisk(b, '/disk.raw')).owner, 'a');
+    const file = await fs.open(join(b.mount, 'disk.raw'), 'r+');
+    const found = Buffer.alloc(4096);
+    for (let index = 0; index < 8192; index += 1) {
+      await file.read(found, 0, 4096, index * 4096);
+      assert.equal(found.readUInt32LE(0), index * 4096 + 1);
+    }
+    await until('b owns it', async () => {
+      await file.read(found, 0, 4096, 0);
+      return (await vdisk(a, '/disk.raw')).owner === 'b';
+    });
+    await file.write(Buffer.alloc(4096, 9), 0, 4096, 0);
+    await file.sync();
+    await file.close();
+    const again = await fs.readFile(join(a.mount, 'disk.raw'));
+    assert.ok(again.subarray(0, 4096).equals(Buffer.alloc(4096, 9)));
+    assert.ok(again.subarray(4096).equals(content.subarray(4096)));
+  });
+
+  test('move a volume to and fro under verified I/O on either', async () => {
+    await using playground = new Playground();
+    const [a, b] = await pair(playground);
+    const path = join(b.mount, 'disk.raw');
+    await fs.writeFile(path, '');
+    await fs.truncate(path, 64 * MiB);
+    const fio = sh(
+      ...(['fio', '--name=moved', `--filename=${path}`, '--rw=randwrite', '--bs=4k'] as const),
+      ...['--direct=1', '--ioengine=io_uring', '--iodepth=8', '--size=64m', '--rate_iops=4000'],
+      ...['--verify=crc32c', '--do_verify=1', '--fsync=64', '--time_based=0', '--loops=2'],
+    );
+    let isWriting = true;
+    void fio.finally(() => (isWriting = false)).catch(() => {});
+    let moves = 0;
+    for (; isWriting; moves += 1) {
+      await ask(
+        moves % 2 === 0 ? a : b,
+        'POST',
+        `/v1/vdisk/move?path=/disk.raw&to=${'ab'[moves % 2]}`,
+      );
+      await sleep(200);
+    }
+    assert.match(await fio, /err= 0/);
+    assert.ok(moves >= 4, `${moves} moves`);
+  });
+
+  test('keep what a killed one owned for it, say so, and go on when it is back', async () => {
+    await using playground = new Playground();
+    const [a, b] = await pair(playground);
+    await fs.writeFile(join(a.mount, 'disk.raw'), Buffer.alloc(MiB, 1));
+    const handle = await fs.open(join(a.mount, 'disk.raw'));
+    await handle.sync();
+    await handle.close();
+    await fs.writeFile(join(b.mount, 'other.raw'), Buffer.alloc(MiB, 2));
+    process.kill(a.pid, 'SIGKILL');
+    await until('it is told', async () => playground.log.includes('daemon of host a ended'));
+    assert.ok((await fs.readFile(join(b.mount, 'other.raw'))).equals(Buffer.alloc(MiB, 2)));
+    const waiting = fs.readFile(join(b.mount, 'disk.raw')).catch((error: unknown) => error);
+    await until('b says what it waits for', async () => {
+      const { waitingForOwners } = await ask<{ waitingForOwners: { why: string }[] }>(
+        b,
+        'GET',
+        '/v1/status',
+      );
+      return waitingForOwners.some(({ why }) => why.includes('waits for host a'));
+    });
+    await playground.stop();
+    await waiting;
+    const [again, other] = await pair(playground);
+    assert.ok((await fs.readFile(join(other.mount, 'disk.raw'))).equals(Buffer.alloc(MiB, 1)));
+    assert.ok((await fs.readFile(join(again.mount, 'other.raw'))).equals(Buffer.alloc(MiB, 2)));
+  });
+
+  test('leave all they have to each other when they stop', async () => {
+    await using playground = new Playground();
+    const [, b] = await pair(playground);
+    await fs.writeFile(join(b.mount, 'disk.raw'), Buffer.alloc(MiB, 3));
+    await fs.writeFile(join(b.mount, 'note'), 'of b');
+    assert.equal((await vdisk(b, '/disk.raw')).owner, 'b');
+    assert.equal(await playground.stop(), 0);
+    const alone = await playground.start();
+    assert.ok((await fs.readFile(join(alone.mount, 'disk.raw'))).equals(Buffer.alloc(MiB, 3)));
+    assert.equal(await fs.readFile(join(alone.mount, 'note'), 'utf8'), 'of b');
+    assert.equal((await vdisk(alone, '/disk.raw')).owner, 'a');
+  });
+});

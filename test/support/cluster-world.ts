@@ -1,0 +1,155 @@
+/**
+ * Several hosts of one vPool in one process, over a backend, a registry and a network in memory.
+ * A host can be killed: its lease runs out, its disk stays.
+ */
+
+import { MemoryBackend } from '../../src/backend/memory-backend.ts';
+import { noFaults, withFaults } from '../../src/backend/with-faults.ts';
+import { RetryMonitor, withRetry } from '../../src/backend/with-retry.ts';
+import { SegmentCache } from '../../src/cache/segment-cache.ts';
+import type { HostId } from '../../src/core/units.ts';
+import { hostId, MiB } from '../../src/core/units.ts';
+import { FileDriver } from '../../src/file/file-driver.ts';
+import { tableChecksum } from '../../src/platform/checksum.ts';
+import { MemoryDisk } from '../../src/platform/memory-disk.ts';
+import { seededRandom } from '../../src/platform/random.ts';
+import { systemClock } from '../../src/platform/system-clock.ts';
+import { HostRecords } from '../../src/registry/host-records.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
+import { MemoryStore } from '../../src/registry/memory-store.ts';
+import { ObjectRecords } from '../../src/registry/object-records.ts';
+import { Membership } from '../../src/router/membership.ts';
+import { ObjectRouter } from '../../src/router/object-router.ts';
+import type { VolumeSettings } from '../../src/volume/settings.ts';
+import { VolumeDriver } from '../../src/volume/volume-driver.ts';
+import { MemoryNetwork } from './memory-peers.ts';
+import { PausableClock } from './pausable-clock.ts';
+import { quietLog } from './quiet-log.ts';
+import { smallSettings } from './volume-world.ts';
+
+export const leaseSettings = { ttlMs: 300, marginMs: 50 };
+const handover = { reads: 20, writes: 20, windowMs: 60_000, coolDownMs: 50 };
+
+export interface WorldOptions {
+  readonly volumes?: Partial<VolumeSettings>;
+  /** Whether trouble of the backend is waited for. */
+  readonly retries?: boolean;
+}
+
+export interface WorldHost {
+  readonly id: HostId;
+  readonly router: ObjectRouter;
+  readonly volumes: VolumeDriver;
+  readonly disk: MemoryDisk;
+  /** Of the renewals of its lease. */
+  readonly renewing: PausableClock;
+  /** The process dies: it answers nobody, and nothing is flushed. */
+  kill(): Promise<void>;
+  /** Drained, and its lease given back. */
+  stop(): Promise<void>;
+}
+
+export class ClusterWorld implements AsyncDisposable {
+  readonly clock = systemClock(undefined);
+  readonly backend = new MemoryBackend();
+  /** Of processes that start from now on. */
+  faults = noFaults();
+  readonly #store = new MemoryStore(this.clock);
+  /** As an administrator sees the registry. */
+  readonly records = new ObjectRecords(new MemoryRegistry(this.clock, this.#store));
+  readonly hosts = new HostRecords(new MemoryRegistry(this.clock, this.#store));
+  readonly network = new MemoryNetwork();
+  readonly log = quietLog();
+  readonly #disks = new Map<string, MemoryDisk>();
+  readonly #options: WorldOptions;
+  readonly #registries: MemoryRegistry[] = [];
+  #instances = 0;
+
+  constructor(options: WorldOptions = {}) {
+    this.#options = options;
+  }
+
+  /** Starts the host, on the disk that it had before. */
+  async host(name: string): Promise<WorldHost> {
+    const id = hostId(name);
+    const { clock, log, network } = this;
+    const renewing = new PausableClock();
+    const registry = new MemoryRegistry(renewing, this.#store);
+    this.#registries.push(registry);
+    const records = new ObjectRecords(registry);
+    const hosts = new HostRecords(registry);
+    const disk = (this.#disks.get(name) ?? new MemoryDisk()).reopened();
+    this.#disks.set(name, disk);
+    this.#instances += 1;
+    const instance = String(this.#instances);
+    const address = `${name}:${instance}`;
+    const record = { id, instance, data: name, address, mount: '/m', pid: 1 };
+    const membership = await Membership.join(
+      { registry, hosts, clock, log, record },
+      leaseSettings,
+    );
+    const drivers = await this.#drivers(disk, records);
+    const peers = network.join(id, address, (from, message) => router.handle(from, message));
+    const router: ObjectRouter = new ObjectRouter(
+      {
+        ...{ host: id, records, hosts, peers, clock, log, ...drivers },
+        membership,
+        tails: {
+          shorten: (object) => drivers.volumes.shorten(object),
+          read: (object, epoch) => drivers.volumes.tails.read(object, epoch),
+          import: (object, epoch, fetch) => drivers.volumes.tails.import(object, epoch, fetch),
+          discard: (object) => drivers.volumes.tails.discard(object),
+        },
+        importTail: () => Promise.reject(new Error('no replicas in this world')),
+      },
+      { idleObjectsMax: 8, handover },
+    );
+    return {
+      ...{ id, router, disk, renewing, volumes: drivers.volumes },
+      kill: async () => {
+        network.leave(address);
+        this.#disks.set(name, disk.reopened());
+        await registry.close();
+      },
+      stop: async () => {
+        await router.close();
+        await peers.close();
+        await membership.leave();
+        await registry.close();
+      },
+    };
+  }
+
+  /** Hosts that were not stopped renew their leases no more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#registries.map((registry) => registry.close()));
+  }
+
+  async #drivers(disk: MemoryDisk, records: ObjectRecords) {
+    const { clock, log } = this;
+    const platform = { disk, log, clock, checksum: tableChecksum() };
+    const random = seededRandom(7);
+    const monitor = new RetryMonitor(clock, log);
+    const retries = { firstPauseMs: 1, pauseMsMax: 5 };
+    const faulty = withFaults(this.backend, this.faults);
+    const backend =
+      this.#options.retries === false
+        ? faulty
+        : withRetry(faulty, { clock, random, monitor }, retries);
+    await backend.createBucket('files');
+    const cacheSettings = { folder: '/cache', cacheBytesMax: 4 * MiB, fetchBytesMax: 4 * MiB };
+    const sources = await SegmentCache.open(platform, cacheSettings);
+    const volumes = new VolumeDriver(
+      {
+        ...{ ...platform, backend, sources, heads: records.heads('volume') },
+        ...{ journalFolder: '/journal', bucketOf: (of: string) => `volume-${of}` },
+      },
+      { ...smallSettings, ...this.#options.volumes },
+    );
+    const files = new FileDriver(
+      { ...platform, backend, bucket: 'files', heads: records.heads('file') },
+      { writeBackDelayMs: 1000, dirtyBytesMax: 64 * MiB, cacheBytesMax: 4 * MiB },
+    );
+    return { volumes, files };
+  }
+}

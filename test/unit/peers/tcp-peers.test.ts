@@ -1,0 +1,234 @@
+/** Peers over TCP: what passes, what is refused and how, and what strangers can't do. */
+
+import assert from 'node:assert/strict';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import { isStorageError, StorageError } from '../../../src/core/errors.ts';
+import type { ErrorCode } from '../../../src/core/errors.ts';
+import { hostId, MiB } from '../../../src/core/units.ts';
+import { tableChecksum } from '../../../src/platform/checksum.ts';
+import type { PeerIdentity } from '../../../src/platform/peers/handshake.ts';
+import { TcpPeers } from '../../../src/platform/peers/tcp-peers.ts';
+import { seededRandom, systemRandom } from '../../../src/platform/random.ts';
+import { systemClock } from '../../../src/platform/system-clock.ts';
+import type { PeerHandler, PeerMessage } from '../../../src/ports/peers.ts';
+import { quietLog } from '../../support/quiet-log.ts';
+
+const key = new Uint8Array(32).fill(7);
+const nothing = new Uint8Array(0);
+const options = { deadlineMs: 30_000 };
+const echo: PeerHandler = (_from, message) => message;
+
+async function listening(
+  identity: Partial<PeerIdentity> & { readonly name: string },
+  handler: PeerHandler = echo,
+) {
+  const log = quietLog();
+  const { name, ...rest } = identity;
+  const whole = { host: hostId(name), instance: `${name}1`, vpool: 'demo', key, ...rest };
+  const deps = { checksum: tableChecksum(), clock: systemClock(undefined), random: systemRandom() };
+  const peers = await TcpPeers.listen({ identity: whole, log, ...deps }, '127.0.0.1:0', handler);
+  const { address } = peers;
+  return {
+    ...{ peers, log, address, at: { host: hostId(name), address } },
+    [Symbol.asyncDispose]: () => peers.close(),
+  };
+}
+
+const message = (kind: number, payload: Uint8Array, head: Uint8Array = nothing): PeerMessage => ({
+  ...{ kind, head, payload },
+});
+
+const failsWith = (code: ErrorCode, text: RegExp) => (error: unknown) => {
+  assert.ok(isStorageError(error, code), String(error));
+  assert.match(error.message, text);
+  return true;
+};
+
+/** The first line that a server answers to what is said, or how it ends. */
+function said(address: string, ...lines: readonly (string | Uint8Array)[]): Promise<string> {
+  const port = Number(address.split(':').at(-1));
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    let text = '';
+    socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    socket.on('error', () => {});
+    socket.on('close', () => resolve(text));
+    for (const line of lines) socket.write(line);
+  });
+}
+
+describe('peers over TCP', () => {
+  test('carry messages of any size, many at once, each with its own answer', async () => {
+    await using a = await listening({ name: 'a' });
+    await using b = await listening({ name: 'b' });
+    const random = seededRandom(5);
+    const sizes = [
+      0,
+      1,
+      4096,
+      MiB,
+      ...Array.from({ length: 300 }, () => random.fraction() * 70_000),
+    ];
+    await Promise.all(
+      sizes.map(async (size, index) => {
+        const payload = random.bytes(Math.floor(size));
+        const head = Buffer.from(`head ${index}`);
+        const answer = await a.peers.call(b.at, message(index % 200, payload, head), options);
+        assert.equal(answer.kind, index % 200);
+        assert.ok(Buffer.from(answer.head).equals(head));
+        assert.ok(Buffer.from(answer.payload).equals(payload));
+      }),
+    );
+  });
+
+  test('go both ways, slow answers do not hold up quick ones', async () => {
+    const slow = Promise.withResolvers<void>();
+    const handler: PeerHandler = async (from, asked) => {
+      if (asked.kind === 1) await slow.promise;
+      return message(asked.kind, Buffer.from(from));
+    };
+    await using a = await listening({ name: 'a' }, handler);
+    await using b = await listening({ name: 'b' }, handler);
+    const late = a.peers.call(b.at, message(1, nothing), options);
+    const quick = await a.peers.call(b.at, message(2, nothing), options);
+    assert.equal(Buffer.from(quick.payload).toString(), 'a');
+    const back = await b.peers.call(a.at, message(2, nothing), options);
+    assert.equal(Buffer.from(back.payload).toString(), 'b');
+    slow.resolve();
+    assert.equal((await late).kind, 1);
+  });
+
+  test('bring errors back with their codes', async () => {
+    await using a = await listening({ name: 'a' });
+    await using b = await listening({ name: 'b' }, () => {
+      throw new StorageError('not_owner', 'ask somebody else');
+    });
+    const call = a.peers.call(b.at, message(1, nothing), options);
+    await assert.rejects(call, failsWith('not_owner', /ask somebody else/));
+  });
+
+  test('know whether a request was surely not made', async () => {
+    await using a = await listening({ name: 'a' });
+    const gone = await listening({ name: 'b' });
+    await gone.peers.close();
+    const call = a.peers.call(gone.at, message(1, nothing), options);
+    await assert.rejects(call, failsWith('unavailable', /host b at .* can't be reached/));
+    const told = Promise.withResolvers<void>();
+    const dying = await listening({ name: 'c' }, () => {
+      told.resolve();
+      return new Promise<PeerMessage>(() => {});
+    });
+    const lost = a.peers.call(dying.at, message(1, nothing), options);
+    lost.catch(() => {});
+    await told.promise;
+    await dying.peers.close();
+    await assert.rejects(lost, failsWith('unknown_outcome', /host c was lost/));
+  });
+
+  test('refuse another key, another vPool, another host and a host id used twice', async () => {
+    await using b = await listening({ name: 'b' });
+    const other = new Uint8Array(32).fill(8);
+    for (const [identity, at, text] of [
+      [{ name: 'a', key: other }, b.at, /another cluster key: check peers\.key/],
+      [{ name: 'a', vpool: 'else' }, b.at, /this is vPool demo/],
+      [{ name: 'a' }, { ...b.at, host: hostId('c') }, /host b answers where c should be/],
+      [{ name: 'b', instance: 'other' }, b.at, /host id b is used twice/],
+    ] as const) {
+      await using a = await listening(identity);
+      await assert.rejects(
+        a.peers.call(at, message(1, nothing), options),
+        failsWith('unavailable', text),
+      );
+    }
+  });
+});
+
+/** Passes all that two peers say to each other on, and keeps it. */
+async function recorded(to: string) {
+  const lines: Buffer[] = [];
+  const sockets = new Set<Socket>();
+  const port = Number(to.split(':').at(-1));
+  const server: Server = createServer((caller) => {
+    const called = connect({ host: '127.0.0.1', port });
+    for (const socket of [caller, called]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        caller.destroy();
+        called.destroy();
+      });
+    }
+    caller.on('data', (chunk: Buffer) => lines.push(chunk));
+    caller.pipe(called);
+    called.pipe(caller);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port: own } = server.address() as { port: number };
+  return {
+    ...{ address: `127.0.0.1:${own}`, lines },
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+describe('a stranger', () => {
+  test('who says again what a peer has said is refused', async () => {
+    let handled = 0;
+    await using a = await listening({ name: 'a' });
+    await using b = await listening({ name: 'b' }, (_from, asked) => {
+      handled += 1;
+      return asked;
+    });
+    await using wire = await recorded(b.address);
+    await a.peers.call({ host: b.at.host, address: wire.address }, message(3, nothing), options);
+    assert.equal(handled, 1);
+    const answer = await said(b.address, ...wire.lines);
+    assert.match(answer, /refused/);
+    assert.equal(handled, 1);
+  });
+
+  test('who sends anything else is cut off, and nobody else notices', async () => {
+    await using a = await listening({ name: 'a' });
+    await using b = await listening({ name: 'b' });
+    const random = seededRandom(11);
+    const hello = JSON.stringify({
+      ...{ versions: [1, 1], vpool: 'demo', host: 'a', instance: 'x', to: 'b', nonce: '00' },
+    });
+    const wrong: (string | Uint8Array)[][] = [
+      ['\n'],
+      ['{}\n'],
+      ['null\n'],
+      ['x'.repeat(5000)],
+      [`${hello}\n`, '{"mac":"00"}\n'],
+      [`${hello}\n`, `{"mac":"${'0'.repeat(64)}"}\n`],
+      [`${hello.replace('[1,1]', '[2,9]')}\n`],
+      [`${hello.replace('"host":"a"', '"host":"../a"')}\n`],
+      ...Array.from({ length: 100 }, () => [
+        random.bytes(Math.floor(random.fraction() * 3000)),
+        '\n',
+      ]),
+    ];
+    for (const lines of wrong) assert.doesNotMatch(await said(b.address, ...lines), /^\{\}$/m);
+    const answer = await a.peers.call(b.at, message(9, Buffer.from('still here')), options);
+    assert.equal(Buffer.from(answer.payload).toString(), 'still here');
+  });
+
+  test('who waits is not waited for by others', async () => {
+    await using a = await listening({ name: 'a' });
+    await using b = await listening({ name: 'b' });
+    const port = Number(b.address.split(':').at(-1));
+    const idle = Array.from({ length: 80 }, () => {
+      const socket = connect({ host: '127.0.0.1', port });
+      socket.on('error', () => {});
+      return socket;
+    });
+    await Promise.all(
+      idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))),
+    );
+    await a.peers.call(b.at, message(1, nothing), options);
+    for (const socket of idle) socket.destroy();
+  });
+});

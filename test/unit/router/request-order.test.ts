@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { isStorageError } from '../../../src/core/errors.ts';
+import { hostId } from '../../../src/core/units.ts';
+import { RequestOrder } from '../../../src/router/request-order.ts';
+
+const a = hostId('a');
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const at = (session: number, generation: number) => ({ session, generation });
+
+/** An action that ends when it is told to, and notes when it began. */
+function held(began: string[], name: string) {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const action = () => {
+    began.push(name);
+    return promise;
+  };
+  return { action, end: resolve };
+}
+
+describe('attempts of one sender', () => {
+  test('of one generation run side by side', async () => {
+    const order = new RequestOrder();
+    const began: string[] = [];
+    const [first, second] = [held(began, 'first'), held(began, 'second')];
+    const both = [order.run(a, at(1, 0), first.action), order.run(a, at(1, 0), second.action)];
+    await turn();
+    assert.deepEqual(began, ['first', 'second']);
+    first.end();
+    second.end();
+    await Promise.all(both);
+  });
+
+  test('begin when all of the generations before have ended', async () => {
+    const order = new RequestOrder();
+    const began: string[] = [];
+    const [old, middle, late] = [held(began, 'old'), held(began, 'middle'), held(began, 'late')];
+    const runs = [
+      order.run(a, at(1, 0), old.action),
+      order.run(a, at(1, 1), middle.action),
+      order.run(a, at(1, 2), late.action),
+    ];
+    middle.end();
+    late.end();
+    await turn();
+    assert.deepEqual(began, ['old']);
+    old.end();
+    await Promise.all(runs);
+    assert.deepEqual(began, ['old', 'middle', 'late']);
+  });
+
+  test('that come after a newer one are refused, of whatever session', async () => {
+    const order = new RequestOrder();
+    await order.run(a, at(5, 3), () => {});
+    for (const old of [at(5, 2), at(4, 9)])
+      await assert.rejects(
+        order.run(a, old, () => assert.fail('it ran')),
+        (error) => isStorageError(error, 'unavailable'),
+      );
+    await order.run(a, at(6, 0), () => {});
+    await order.run(hostId('b'), at(1, 0), () => {});
+  });
+
+  test('that fail hold nobody up', async () => {
+    const order = new RequestOrder();
+    const failing = order.run(a, at(1, 0), () => Promise.reject(new Error('no')));
+    const next = order.run(a, at(1, 1), () => 'done');
+    await assert.rejects(failing, /no/);
+    assert.equal(await next, 'done');
+  });
+});
