@@ -9,7 +9,6 @@ import { dataId, joinCluster } from './cluster.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
-import { StorageError } from '../core/errors.ts';
 import { FileDriver } from '../file/file-driver.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
 import { readBootId } from '../platform/boot-id.ts';
@@ -145,7 +144,7 @@ async function assemble(
     discard: (id) => volumes.tails.discard(id),
   };
   const router = new ObjectRouter(
-    { ...cluster, records, volumes, files, tails, importTail: refuseImport, clock, log },
+    { ...cluster, records, volumes, files, tails, clock, log },
     { idleObjectsMax, handover: handoverSettings(settings) },
   );
   closing.defer(() => router.close());
@@ -165,11 +164,6 @@ async function assemble(
     hosts: cluster.hosts,
     [Symbol.asyncDispose]: () => closing.close(),
   };
-}
-
-/** No host keeps copies of another's journal yet, so no record says that one does. */
-function refuseImport(): Promise<never> {
-  return Promise.reject(new StorageError('unsupported', 'this version knows no replicas'));
 }
 
 function handoverSettings({ handover }: Settings) {

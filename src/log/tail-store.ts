@@ -1,17 +1,10 @@
 /**
  * Records of a volume's journal on another host's SSD, byte for byte as its owner wrote them, in
- * files like the journal's own: the replica of a volume, and the tail that an owner-to-be fetches.
- * A folder of records can be opened as the journal.
- *
- * What is refused for good is written down first: `fence` makes appends of earlier epochs fail,
- * also after a restart, and only then the tail may be read for a takeover.
- *
- *   NNNNNNNN.journal   records
- *   fence              u32 epoch, u32 CRC-32C of it: the lowest that may append
+ * files like the journal's own: the tail that an owner-to-be fetches. A folder of them can be opened
+ * as the journal.
  */
 
 import { StorageError } from '../core/errors.ts';
-import { invariant } from '../core/invariant.ts';
 import { limits } from '../core/limits.ts';
 import type { RecordHeader } from '../format/journal-record.ts';
 import {
@@ -24,7 +17,7 @@ import {
 } from '../format/journal-record.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Disk } from '../ports/disk.ts';
-import { JournalFile, journalFileName, journalFileNumber } from './journal-file.ts';
+import { JournalFile, journalFileName } from './journal-file.ts';
 
 export const tailChunkBytesMax = recordBytes(payloadBlocksMax);
 
@@ -69,28 +62,20 @@ export class TailStore {
   readonly #files: JournalFile[] = [];
   #lastNumber = 0;
   #lastSequence: number | undefined;
-  #fence = 0;
 
   private constructor(deps: TailStoreDeps, settings: TailStoreSettings) {
     this.#deps = deps;
     this.#settings = settings;
   }
 
-  /** Begins anew: whatever the folder held is gone, but not its fence. */
+  /** Begins anew: whatever the folder held is gone. */
   static begin(deps: TailStoreDeps, settings: TailStoreSettings): TailStore {
     const store = new TailStore(deps, settings);
     const { disk } = deps;
     const { folder } = settings;
-    store.#fence = readFence(deps, folder);
-    for (const name of disk.list(folder))
-      if (journalFileNumber(name) !== undefined) disk.remove(`${folder}/${name}`);
+    disk.removeFolder(folder);
     disk.makeFolder(folder);
     return store;
-  }
-
-  /** Lowest epoch that may append. */
-  get fence(): number {
-    return this.#fence;
   }
 
   /** Sequence of the last record; undefined before the first. */
@@ -99,12 +84,10 @@ export class TailStore {
   }
 
   /**
-   * Appends whole records, the first one right behind the last one here. `fenced` for an epoch
-   * that has ended, `invalid` for a gap, `corrupt`, `no_space`.
+   * Appends whole records, the first one right behind the last one here. `invalid` for a gap,
+   * `corrupt`, `no_space`.
    */
   append(epoch: number, records: Uint8Array): void {
-    if (epoch < this.#fence)
-      throw new StorageError('fenced', `epoch ${epoch} may append no more; ${this.#fence} may`);
     let first: number | undefined;
     let last = this.#lastSequence;
     for (const { header } of recordsIn(records, this.#deps.checksum)) {
@@ -127,12 +110,6 @@ export class TailStore {
     const unsynced = this.#files.filter((file) => file.isUnsynced);
     for (const file of unsynced) file.isUnsynced = false;
     await Promise.all(unsynced.map((file) => file.datasync()));
-  }
-
-  /** Files that hold nothing above `sequence` go. */
-  trim(sequence: number): void {
-    while (this.#files.length > 1 && (this.#files[0] as JournalFile).lastSequence <= sequence)
-      void this.#files.shift()?.remove();
   }
 
   async close(): Promise<void> {
@@ -160,20 +137,4 @@ export class TailStore {
     this.#files.push(file);
     return file;
   }
-}
-
-const fenceName = 'fence';
-const fenceBytes = 8;
-
-function readFence({ disk, checksum }: TailStoreDeps, folder: string): number {
-  if (!disk.list(folder).includes(fenceName)) return 0;
-  const file = disk.open(`${folder}/${fenceName}`, 'read');
-  const bytes = new Uint8Array(fenceBytes);
-  const count = file.read(0, bytes);
-  void file.close();
-  const view = new DataView(bytes.buffer);
-  invariant(!(count instanceof Promise), 'eight bytes were just written or are read at once');
-  if (count < fenceBytes || view.getUint32(4, true) !== checksum.crc32c(bytes.subarray(0, 4)))
-    throw new StorageError('corrupt', 'the fence of a replica is damaged');
-  return view.getUint32(0, true);
 }

@@ -11,10 +11,8 @@
  * `tail` says where the changes are that may not be on the backend yet, which decides who may take
  * the object from a dead owner:
  *
- *   backend        there are none: anybody may
- *   owner          on the owner's SSD alone: nobody may, unless an administrator accepts the loss
- *   replica HOST   that host has all of them too: whoever has read them from there
- *   import HOST    as `replica`; the owner has taken the object and not read them yet
+ *   backend   there are none: anybody may
+ *   owner     on the owner's SSD alone: nobody may, unless an administrator accepts the loss
  */
 
 import { StorageError } from '../core/errors.ts';
@@ -26,9 +24,8 @@ import { prefixRange } from '../ports/registry.ts';
 import { hostIsGone } from './host-records.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
-export type Tail =
-  | { readonly at: 'backend' | 'owner' }
-  | { readonly at: 'replica' | 'import'; readonly host: HostId };
+const tails = ['backend', 'owner'] as const;
+export type Tail = (typeof tails)[number];
 
 export interface ObjectState {
   readonly kind: ObjectKind;
@@ -65,20 +62,17 @@ const objectKey = (id: ObjectId) => `o${id}`;
 const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
 function encode({ kind, owner, epoch: number, tail, isPinned }: ObjectState): Uint8Array {
-  const at = 'host' in tail ? { tail: tail.at, tailHost: tail.host } : { tail: tail.at };
-  return encodeRecord({ kind, owner, epoch: number, ...at, ...(isPinned && { pinned: 1 }) });
+  return encodeRecord({ kind, owner, epoch: number, tail, ...(isPinned && { pinned: 1 }) });
 }
 
 function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
   const fields = new RecordReader(`object ${id}`, value);
-  const at = fields.oneOf('tail', ['backend', 'owner', 'replica', 'import']);
   return {
     id,
     kind: fields.oneOf('kind', ['volume', 'file']),
     owner: hostId(fields.text('owner')),
     epoch: fields.count('epoch'),
-    tail:
-      at === 'replica' || at === 'import' ? { at, host: hostId(fields.text('tailHost')) } : { at },
+    tail: fields.oneOf('tail', tails),
     isPinned: fields.has('pinned'),
     revision,
   };
@@ -89,7 +83,7 @@ function putState(id: ObjectId, state: ObjectState): Write {
 }
 
 /** Where changes are that a tenure of this kind begins to make. A file's flush is its commit. */
-const tailAtFirst = (kind: ObjectKind): Tail => ({ at: kind === 'volume' ? 'owner' : 'backend' });
+const tailAtFirst = (kind: ObjectKind): Tail => (kind === 'volume' ? 'owner' : 'backend');
 
 export class ObjectRecords {
   readonly #registry: Registry;
@@ -101,7 +95,7 @@ export class ObjectRecords {
   /** Idempotent. */
   async create(id: ObjectId, kind: ObjectKind, owner: HostId): Promise<void> {
     const key = objectKey(id);
-    const state: ObjectState = { kind, owner, epoch: 0, tail: { at: 'backend' }, isPinned: false };
+    const state: ObjectState = { kind, owner, epoch: 0, tail: 'backend', isPinned: false };
     const write = { key, put: encode(state) };
     await this.#registry.transact({ compares: [{ key, is: 'absent' }], writes: [write] });
   }
@@ -127,8 +121,7 @@ export class ObjectRecords {
 
   /**
    * Begins the next tenure of an object that is this host's, while `guard` holds. `not_owner` where
-   * it is another's, `busy` where its tail has to be imported first or the guard does not hold,
-   * `not_found`.
+   * it is another's, `busy` where the guard does not hold, `not_found`.
    */
   async claim(id: ObjectId, owner: HostId, guard: readonly Compare[] = []): Promise<Claim> {
     for (let attempt = 1; ; attempt += 1) {
@@ -136,11 +129,8 @@ export class ObjectRecords {
       if (attempt > claimAttemptsMax) throw new StorageError('busy', `object ${id} is contended`);
       if (record.owner !== owner)
         throw new StorageError('not_owner', `object ${id} is owned by host ${record.owner}`);
-      if (record.tail.at === 'import')
-        throw new StorageError('busy', `the tail of object ${id} has to be imported first`);
       const next = epoch(record.epoch + 1);
       const { kind } = record;
-      // The replica of the tenure before does not get what this one writes.
       const state = { ...record, epoch: next, tail: tailAtFirst(kind) };
       if (await this.#replace(record, state, guard))
         return { kind, epoch: next, resumed: record.epoch > 0 };
@@ -153,19 +143,13 @@ export class ObjectRecords {
    */
   async take(record: ObjectRecord, host: HostId, guard: readonly Compare[] = []): Promise<boolean> {
     const { id, owner, tail } = record;
-    if (tail.at === 'owner')
+    if (tail === 'owner')
       throw new StorageError(
         'unavailable',
         `object ${id} waits for host ${owner}, whose SSD alone has its last changes`,
       );
-    const next: Tail = 'host' in tail ? { at: 'import', host: tail.host } : tail;
-    const state = { ...record, owner: host, epoch: record.epoch + 1, tail: next };
+    const state = { ...record, owner: host, epoch: record.epoch + 1 };
     return this.#replace(record, state, [hostIsGone(owner), ...guard]);
-  }
-
-  /** The owner has all of the tail now. False where the object was taken from it meanwhile. */
-  async imported(record: ObjectRecord): Promise<boolean> {
-    return this.#replace(record, { ...record, tail: { at: 'owner' } });
   }
 
   /** The owner gives it to another host, which has its tail already. */
@@ -191,7 +175,7 @@ export class ObjectRecords {
 
   /** An administrator accepts that what only the dead owner's SSD holds is lost. */
   async acceptLoss(record: ObjectRecord): Promise<boolean> {
-    const state: ObjectState = { ...record, tail: { at: 'backend' } };
+    const state: ObjectState = { ...record, tail: 'backend' };
     return this.#replace(record, state, [hostIsGone(record.owner)]);
   }
 

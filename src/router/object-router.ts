@@ -19,7 +19,7 @@ import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectHandle, ObjectKind, Objects } from '../ports/objects.ts';
 import type { PeerMessage, Peers } from '../ports/peers.ts';
 import type { HostRecord, HostRecords } from '../registry/host-records.ts';
-import type { ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
+import type { ObjectRecords } from '../registry/object-records.ts';
 import type { Tails } from './handover.ts';
 import { Handover } from './handover.ts';
 import type { HandoverSettings } from './handover-threshold.ts';
@@ -50,7 +50,6 @@ export interface RouterDeps {
   readonly volumes: ObjectDriver;
   readonly files: ObjectDriver;
   readonly tails: Tails;
-  readonly importTail: (record: ObjectRecord) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -85,7 +84,7 @@ export class ObjectRouter implements Objects {
   readonly #tasks: TaskGroup;
 
   constructor(deps: RouterDeps, settings: RouterSettings) {
-    const { host, membership, records, hosts, importTail, clock, log, tails } = deps;
+    const { host, membership, records, hosts, clock, log, tails } = deps;
     this.#deps = deps;
     this.#settings = settings;
     this.#links = new PeerLinks(deps.peers, () => membership.session);
@@ -93,7 +92,7 @@ export class ObjectRouter implements Objects {
     const { signal } = this.#closing;
     const drivers = { volume: deps.volumes, file: deps.files };
     this.#ownership = new Ownership({
-      ...{ host, membership, records, hosts, drivers, linkTo, importTail, clock, log, signal },
+      ...{ host, membership, records, hosts, drivers, linkTo, clock, log, signal },
     });
     this.#handover = new Handover({
       ...{ records, tails, clock, log },
@@ -349,7 +348,7 @@ export class ObjectRouter implements Objects {
     if (backing.where === 'there' || backing.kind === 'file') return;
     const left = async () => {
       await backing.object.sync();
-      await records.setTail(id, backing.tenure.epoch, { at: 'backend' });
+      await records.setTail(id, backing.tenure.epoch, 'backend');
     };
     let why = 'the object store does not answer in time';
     try {

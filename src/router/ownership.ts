@@ -3,11 +3,10 @@
  * its owner where that one lives, and takes it over where it is gone. What can't be decided yet is
  * waited for, visibly.
  *
- *   mine                    claim the next tenure, open it
- *   mine, tail elsewhere    fetch the tail first (import.ts), then as above
- *   another's, alive        forward
- *   another's, gone         take it, if nothing can be lost by that; else wait for the owner or for
- *                           an administrator
+ *   mine               claim the next tenure, open it
+ *   another's, alive   forward
+ *   another's, gone    take it, if nothing can be lost by that; else wait for the owner or for an
+ *                      administrator
  */
 
 import type { StorageError } from '../core/errors.ts';
@@ -35,7 +34,6 @@ export interface OwnershipDeps {
   readonly hosts: HostRecords;
   readonly drivers: Readonly<Record<ObjectKind, ObjectDriver>>;
   readonly linkTo: (host: HostRecord) => PeerLink;
-  readonly importTail: (record: ObjectRecord) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
   /** Fires when the router closes. */
@@ -90,8 +88,7 @@ export class Ownership {
     const owner = await hosts.find(record.owner);
     if (owner) return this.#forward(owner, id);
     if (await records.take(record, host, lease.guard)) {
-      const { epoch, tail } = record;
-      log.info({ object: id, from: record.owner, epoch, tail: tail.at }, 'object is taken over');
+      log.info({ object: id, from: record.owner, epoch: record.epoch }, 'object is taken over');
     }
     return undefined;
   }
@@ -101,12 +98,8 @@ export class Ownership {
     return { where: 'there', object, owner: owner.id };
   }
 
-  async #mine(record: ObjectRecord, lease: HostLease): Promise<Here | undefined> {
-    const { host, records, drivers, importTail } = this.#deps;
-    if (record.tail.at === 'import') {
-      await importTail(record);
-      return undefined;
-    }
+  async #mine(record: ObjectRecord, lease: HostLease): Promise<Here> {
+    const { host, records, drivers } = this.#deps;
     const claim = await records.claim(record.id, host, lease.guard);
     const tenure = makeTenure(record.id, claim);
     const { kind } = claim;

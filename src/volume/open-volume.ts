@@ -23,7 +23,7 @@ import { applyTail, lastDataSegment, loadHead } from './recovery.ts';
 import { SegmentSequencer } from './segment-sequencer.ts';
 import type { VolumeSettings } from './settings.ts';
 import { Volume } from './volume.ts';
-import type { VolumeDriverDeps } from './volume-driver.ts';
+import type { VolumeDriverDeps } from './volume-deps.ts';
 
 const { blockBytes } = limits;
 

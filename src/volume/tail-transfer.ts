@@ -9,7 +9,7 @@ import type { ObjectId } from '../core/units.ts';
 import { Journal } from '../log/journal.ts';
 import { TailReader } from '../log/tail-reader.ts';
 import { recordsIn, TailStore } from '../log/tail-store.ts';
-import type { VolumeDriverDeps } from './volume-driver.ts';
+import type { VolumeDriverDeps } from './volume-deps.ts';
 import { loadHead } from './recovery.ts';
 
 const incoming = '.incoming';

@@ -10,44 +10,18 @@ import { MiB, objectId } from '../core/units.ts';
 import { encodeHead, emptyHead } from '../format/head.ts';
 import { Journal } from '../log/journal.ts';
 import { SegmentUploader } from '../log/segment-uploader.ts';
-import type { Backend, BlobStore } from '../ports/blob-store.ts';
-import type { Checksum } from '../ports/checksum.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Disk } from '../ports/disk.ts';
-import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
-import type { SegmentSource } from '../ports/segment-source.ts';
 import type { Tenure } from '../ports/tenure.ts';
-import type { Heads } from '../registry/object-records.ts';
 import { openVolume } from './open-volume.ts';
 import { PageBudget } from './page-budget.ts';
 import type { VolumeSettings } from './settings.ts';
 import { TailTransfer } from './tail-transfer.ts';
+import type { VolumeDriverDeps } from './volume-deps.ts';
 import type { Volume, VolumeStatus } from './volume.ts';
 
 /** So much of a journal is sent while the volume's requests are held. */
 const shortTailBytes = 16 * MiB;
 const shortenRoundsMax = 16;
-
-/** The SSD cache as the driver needs it. */
-export interface SegmentSources {
-  source(id: ObjectId, store: BlobStore, signal: AbortSignal): SegmentSource;
-  /** The volume is gone: what is cached of it may go. */
-  forget(id: ObjectId): void;
-}
-
-export interface VolumeDriverDeps {
-  readonly disk: Disk;
-  readonly clock: Clock;
-  readonly checksum: Checksum;
-  readonly log: Log;
-  readonly backend: Backend;
-  readonly sources: SegmentSources;
-  readonly heads: Heads;
-  /** Folder on the SSD in which each volume's journal has a folder. */
-  readonly journalFolder: string;
-  readonly bucketOf: (id: ObjectId) => string;
-}
 
 export class VolumeDriver implements ObjectDriver {
   readonly kind = 'volume';

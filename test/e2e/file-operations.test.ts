@@ -137,7 +137,14 @@ describe('files through a mount', { skip: cannotMount }, () => {
     await fs.writeFile(path, '');
     await fs.truncate(path, 64 * MiB);
     const fio = await sh(
-      ...(['fio', '--name=parallel', `--filename=${path}`, '--rw=randwrite', '--bs=4k'] as const),
+      ...([
+        'fio',
+        '--verify_state_save=0',
+        '--name=parallel',
+        `--filename=${path}`,
+        '--rw=randwrite',
+        '--bs=4k',
+      ] as const),
       ...['--direct=1', '--ioengine=psync', '--numjobs=4', '--size=16m', '--offset_increment=16m'],
       ...['--verify=crc32c', '--do_verify=1', '--group_reporting'],
     );

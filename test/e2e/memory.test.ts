@@ -27,7 +27,14 @@ test('a scattered volume of 1 TiB runs in 400 MiB', { skip: cannotMount }, async
       .catch(() => {});
   }, 200);
   await sh(
-    ...(['fio', '--name=scatter', `--filename=${path}`, '--rw=randwrite', '--bs=4k'] as const),
+    ...([
+      'fio',
+      '--verify_state_save=0',
+      '--name=scatter',
+      `--filename=${path}`,
+      '--rw=randwrite',
+      '--bs=4k',
+    ] as const),
     ...['--direct=1', '--ioengine=io_uring', '--iodepth=32', '--size=1T', '--norandommap'],
     ...['--random_generator=tausworthe64', `--number_ios=${blocks}`],
   );

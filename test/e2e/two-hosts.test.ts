@@ -90,7 +90,14 @@ describe('two hosts', { skip: cannotMount }, () => {
     await fs.writeFile(path, '');
     await fs.truncate(path, 64 * MiB);
     const fio = sh(
-      ...(['fio', '--name=moved', `--filename=${path}`, '--rw=randwrite', '--bs=4k'] as const),
+      ...([
+        'fio',
+        '--verify_state_save=0',
+        '--name=moved',
+        `--filename=${path}`,
+        '--rw=randwrite',
+        '--bs=4k',
+      ] as const),
       ...['--direct=1', '--ioengine=io_uring', '--iodepth=8', '--size=64m', '--rate_iops=4000'],
       ...['--verify=crc32c', '--do_verify=1', '--fsync=64', '--time_based=0', '--loops=2'],
     );

@@ -84,8 +84,15 @@ describe('a VM disk', { skip: cannotMount }, () => {
     const common = [`--filename=${join(mount, 'fio.raw')}`, '--size=64M', '--direct=1'];
     const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--rw=randwrite'];
     const argv = ['--name=verify', ...common, ...verify, '--bsrange=512-256k', '--blockalign=512'];
-    await sh('fio', ...argv, '--ioengine=libaio', '--iodepth=16');
-    await sh('fio', ...argv, '--ioengine=psync', '--fsync=16', '--io_size=8M');
+    await sh('fio', '--verify_state_save=0', ...argv, '--ioengine=libaio', '--iodepth=16');
+    await sh(
+      'fio',
+      '--verify_state_save=0',
+      ...argv,
+      '--ioengine=psync',
+      '--fsync=16',
+      '--io_size=8M',
+    );
   });
 
   test('boots a guest that writes, syncs and powers off, and finds it all again', {

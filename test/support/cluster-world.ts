@@ -100,7 +100,6 @@ export class ClusterWorld implements AsyncDisposable {
           import: (object, epoch, fetch) => drivers.volumes.tails.import(object, epoch, fetch),
           discard: (object) => drivers.volumes.tails.discard(object),
         },
-        importTail: () => Promise.reject(new Error('no replicas in this world')),
       },
       { idleObjectsMax: 8, handover },
     );

@@ -22,7 +22,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import type { SegmentSources } from '../../src/volume/volume-driver.ts';
+import type { SegmentSources } from '../../src/volume/volume-deps.ts';
 import { VolumeDriver } from '../../src/volume/volume-driver.ts';
 import { quietLog } from './quiet-log.ts';
 import type { TestTenure } from './tenure.ts';

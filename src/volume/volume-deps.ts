@@ -1,0 +1,30 @@
+/** What the Volume Driver stands on. */
+
+import type { ObjectId } from '../core/units.ts';
+import type { Backend, BlobStore } from '../ports/blob-store.ts';
+import type { Checksum } from '../ports/checksum.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Disk } from '../ports/disk.ts';
+import type { Log } from '../ports/log.ts';
+import type { SegmentSource } from '../ports/segment-source.ts';
+import type { Heads } from '../registry/object-records.ts';
+
+/** The SSD cache as the driver needs it. */
+export interface SegmentSources {
+  source(id: ObjectId, store: BlobStore, signal: AbortSignal): SegmentSource;
+  /** The volume is gone: what is cached of it may go. */
+  forget(id: ObjectId): void;
+}
+
+export interface VolumeDriverDeps {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly checksum: Checksum;
+  readonly log: Log;
+  readonly backend: Backend;
+  readonly sources: SegmentSources;
+  readonly heads: Heads;
+  /** Folder on the SSD in which each volume's journal has a folder. */
+  readonly journalFolder: string;
+  readonly bucketOf: (id: ObjectId) => string;
+}
