@@ -41,8 +41,8 @@ program
   .option('--backend <kind>', 'object store: dir or s3', 'dir')
   .option('--s3-endpoint <url>', 'URL of the S3 server')
   .option('--s3-region <region>', 'region of the S3 server', 'us-east-1')
-  .option('--registry <kind>', 'registry: sqlite', 'sqlite')
-  .option('--etcd-endpoints <urls>', 'URLs of etcd')
+  .option('--registry <kind>', 'registry: sqlite or etcd', 'sqlite')
+  .option('--etcd-endpoints <urls>', 'URLs of etcd, separated by commas')
   .option('--json', 'print one line of JSON when ready')
   .action(async (options: UpOptions) => {
     process.exitCode = await up(options);

@@ -48,7 +48,10 @@ function checkOptions(options: UpOptions): void {
   const allowed = `a whole number from 1 to ${hostIds.length}`;
   if (!/^[1-9]\d*$/.test(hosts) || Number(hosts) > hostIds.length)
     refuse('--hosts', hosts, allowed);
-  if (registry !== 'sqlite') refuse('--registry', registry, 'sqlite in this version');
+  if (registry !== 'sqlite' && registry !== 'etcd')
+    refuse('--registry', registry, 'sqlite or etcd');
+  if (registry === 'etcd' && options.etcdEndpoints === undefined)
+    refuse('--etcd-endpoints', 'nothing', 'the URLs of etcd, separated by commas');
   if (backend !== 'dir' && backend !== 's3') refuse('--backend', backend, 'dir or s3');
   if (backend === 's3' && options.s3Endpoint === undefined)
     refuse('--s3-endpoint', 'nothing', 'the URL of an S3 server');
@@ -62,7 +65,10 @@ function toSettings(options: UpOptions, host: string, key: string): SettingsInpu
     vpool,
     mount: join(dir, host, vpool),
     data: join(dir, host, 'data'),
-    registry: { sqlite: join(dir, 'registry.sqlite') },
+    registry:
+      options.registry === 'etcd'
+        ? { etcd: { endpoints: (options.etcdEndpoints ?? '').split(',') } }
+        : { sqlite: join(dir, 'registry.sqlite') },
     peers: { key },
     backend:
       options.backend === 's3'
@@ -217,7 +223,7 @@ function announce(options: UpOptions, hosts: readonly Ready[], settings: Setting
   process.stdout.write(`
 vPool ${vpool} is mounted at
 ${mounts}  object store   ${store}
-  registry       ${settings.registry.sqlite}
+  registry       ${settings.registry.sqlite ?? settings.registry.etcd?.endpoints.join(', ')}
   SSD data       ${resolve(options.dir, '*', 'data')} (journals and read cache)
 
 Try next, in another terminal:

@@ -124,7 +124,7 @@ export function daemonEndpoints(
           name: settings.vpool,
           mount: settings.mount,
           backend: settings.backend.kind,
-          registry: 'sqlite',
+          registry: settings.registry.etcd ? 'etcd' : 'sqlite',
           ...(await fileSystem.space()),
         },
       ],

@@ -83,7 +83,14 @@ const schema = group({
   vpool: name,
   mount: path,
   data: path,
-  registry: group({ sqlite: path }),
+  registry: group({
+    sqlite: path.optional(),
+    etcd: group({
+      endpoints: z.array(url, 'a list of URLs, as http://10.0.0.1:2379').min(1, 'one URL or more'),
+      user: z.string('a name').optional(),
+      password: z.string('a password').optional(),
+    }).optional(),
+  }),
   backend: z.discriminatedUnion(
     'kind',
     [
@@ -166,9 +173,11 @@ export function parseSettings(input: unknown): Settings {
 
 /** What is right alone and wrong together. */
 function checkTogether({ mount, data, registry, backend, lease, volumes }: Settings): void {
+  if ((registry.sqlite === undefined) === (registry.etcd === undefined))
+    throw wrong('registry', registry, 'either sqlite or etcd');
   const places = [
     ['data', data],
-    ['registry.sqlite', registry.sqlite],
+    ...(registry.sqlite === undefined ? [] : [['registry.sqlite', registry.sqlite] as const]),
     ...(backend.kind === 'dir' ? [['backend.path', backend.path] as const] : []),
   ] as const;
   // A daemon that kept its own data on its own mount would wait for itself.

@@ -20,9 +20,11 @@ import { systemDisk } from '../platform/system-disk.ts';
 import type { Backend } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { Registry } from '../ports/registry.ts';
 import type { HostRecords } from '../registry/host-records.ts';
 import { Namespace } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
+import { EtcdRegistry } from '../registry/etcd-registry.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
 import { openVpool } from '../registry/vpool-record.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
@@ -82,10 +84,9 @@ async function assemble(
   const lock = disk.lock(join(settings.data, 'lock'), holder);
   closing.defer(() => lock.release());
 
-  const file = { path: settings.registry.sqlite, bootId: readBootId() };
-  const sqlite = SqliteRegistry.open(file, clock);
-  closing.defer(() => sqlite.close());
-  const registry = withRegistryRetry(sqlite, { clock, random, log }, settings.host);
+  const bare = await openRegistry(settings, clock);
+  closing.defer(() => bare.close());
+  const registry = withRegistryRetry(bare, { clock, random, log }, settings.host);
   const vpool = await openVpool(registry, random, settings.vpool);
   const records = new ObjectRecords(registry);
 
@@ -164,6 +165,17 @@ async function assemble(
     hosts: cluster.hosts,
     [Symbol.asyncDispose]: () => closing.close(),
   };
+}
+
+/** etcd for many machines, SQLite for one; settings have exactly one of them. */
+async function openRegistry({ registry }: Settings, clock: Clock): Promise<Registry> {
+  const { sqlite, etcd } = registry;
+  if (etcd) {
+    const { endpoints, user, password } = etcd;
+    const login = user === undefined ? {} : { login: { user, password: password ?? '' } };
+    return EtcdRegistry.open({ endpoints, ...login }, clock);
+  }
+  return SqliteRegistry.open({ path: sqlite as string, bootId: readBootId() }, clock);
 }
 
 function handoverSettings({ handover }: Settings) {
