@@ -10,6 +10,8 @@ import { isAt, keys, putInode } from '../registry/namespace.ts';
 export class DirectoryTimes {
   readonly #namespace: Namespace;
   readonly #touched = new Map<Ino, bigint>();
+  /** On their way to the registry with a change of the record. */
+  readonly #taken = new Map<Ino, bigint>();
 
   constructor(namespace: Namespace) {
     this.#namespace = namespace;
@@ -19,29 +21,45 @@ export class DirectoryTimes {
     this.#touched.set(ino, now);
   }
 
-  get count(): number {
-    return this.#touched.size;
+  /** A change of the directory's record brings the time along: `kept` or `giveBack` follows. */
+  take(ino: Ino): void {
+    const time = this.#touched.get(ino);
+    if (time === undefined) return;
+    this.#touched.delete(ino);
+    this.#taken.set(ino, time);
+  }
+
+  kept(ino: Ino): void {
+    this.#taken.delete(ino);
+  }
+
+  giveBack(ino: Ino): void {
+    const time = this.#taken.get(ino);
+    if (time !== undefined && !this.#touched.has(ino)) this.#touched.set(ino, time);
+    this.#taken.delete(ino);
   }
 
   current(inode: Inode): Inode {
-    const time = this.#touched.get(inode.ino);
-    return time === undefined ? inode : { ...inode, modifiedNs: time, changedNs: time };
+    return withTime(inode, this.#touched.get(inode.ino) ?? this.#taken.get(inode.ino));
   }
 
   /** Writes what was touched before the call. */
   async settle(): Promise<void> {
-    for (const [ino, time] of [...this.#touched]) await this.#settleOne(ino, time);
+    for (const ino of [...this.#touched.keys()]) await this.#settleOne(ino);
   }
 
-  async #settleOne(ino: Ino, time: bigint): Promise<void> {
+  async #settleOne(ino: Ino): Promise<void> {
     for (;;) {
       const found = await this.#namespace.findInode(ino);
+      const time = this.#touched.get(ino);
+      // A change of the record has taken it along, and may have set another.
+      if (time === undefined) return;
       const isCommitted =
         !found ||
         (
           await this.#namespace.registry.transact({
             compares: [isAt(keys.inode(ino), found.revision)],
-            writes: [putInode({ ...found.record, modifiedNs: time, changedNs: time })],
+            writes: [putInode(withTime(found.record, time))],
           })
         ).committed;
       if (!isCommitted) continue;
@@ -49,4 +67,11 @@ export class DirectoryTimes {
       return;
     }
   }
+}
+
+/** As it is when something in it changed at that time; its ctime never goes back. */
+export function withTime(inode: Inode, time: bigint | undefined): Inode {
+  if (time === undefined) return inode;
+  const changedNs = time > inode.changedNs ? time : inode.changedNs;
+  return { ...inode, modifiedNs: time, changedNs };
 }

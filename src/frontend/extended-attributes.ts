@@ -7,6 +7,20 @@ import { prefixRange } from '../ports/registry.ts';
 import type { Namespace } from '../registry/namespace.ts';
 import { deleteKey, isAbsent, isPresent, keys } from '../registry/namespace.ts';
 
+/**
+ * Attributes that mean something to nobody here. Those of `system.` do: who sets an access list
+ * (system.posix_acl_access) has set the mode with it and doesn't set it again, so that one which is
+ * only kept would lose the mode.
+ */
+const namespaces = ['user.', 'trusted.', 'security.'];
+
+function checkName(name: string): void {
+  if (!namespaces.some((prefix) => name.startsWith(prefix)))
+    throw new StorageError('unsupported', 'no such kind of attribute here');
+  if (name.length > limits.xattrNameBytesMax)
+    throw new StorageError('invalid', 'an attribute name has at most 255 bytes');
+}
+
 export class ExtendedAttributes {
   readonly #namespace: Namespace;
 
@@ -15,6 +29,7 @@ export class ExtendedAttributes {
   }
 
   async get(ino: Ino, name: string): Promise<Uint8Array> {
+    checkName(name);
     const found = await this.#namespace.registry.get(keys.attribute(ino, name));
     if (!found) throw new StorageError('no_attribute', 'no such attribute');
     return found.value;
@@ -26,8 +41,7 @@ export class ExtendedAttributes {
     value: Uint8Array,
     how: 'set' | 'create' | 'replace',
   ): Promise<void> {
-    if (name.length > limits.xattrNameBytesMax)
-      throw new StorageError('invalid', 'an attribute name has at most 255 bytes');
+    checkName(name);
     if (value.length > limits.xattrValueBytesMax)
       throw new StorageError('too_large', 'an attribute has at most 64 KiB');
     const key = keys.attribute(ino, name);
@@ -48,6 +62,7 @@ export class ExtendedAttributes {
   }
 
   async remove(ino: Ino, name: string): Promise<void> {
+    checkName(name);
     const key = keys.attribute(ino, name);
     const compares = [isPresent(key)];
     const outcome = await this.#namespace.registry.transact({ compares, writes: [deleteKey(key)] });

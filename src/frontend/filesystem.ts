@@ -28,6 +28,7 @@ import type { Random } from '../ports/random.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { isAt, keys, putInode } from '../registry/namespace.ts';
 import { RecordReader } from '../registry/record.ts';
+import { applyChange } from './attribute-change.ts';
 import { Deletion } from './deletion.ts';
 import { ExtendedAttributes } from './extended-attributes.ts';
 import { Names } from './names.ts';
@@ -36,8 +37,6 @@ import { OpenFiles } from './open-files.ts';
 import { volumeNameMatcher } from './volume-names.ts';
 import { DirectoryTimes } from './directory-times.ts';
 
-const setIdBits = 0o6000;
-const executableByGroup = 0o010;
 /** How long the last flush of a file may take when the file system is closed. */
 const flushMsMax = 10_000;
 
@@ -160,21 +159,31 @@ export class WharfFileSystem implements FileSystem {
         this.#noteChange(file);
       });
     }
-    const { namespace, clock } = this.#deps;
     for (;;) {
-      const found = await namespace.inode(ino);
-      const now = clock.wallNs();
-      const changed = applyChange(this.#current(found.record), change, now);
-      const compares = [isAt(keys.inode(ino), found.revision)];
-      const writes = [putInode(changed)];
-      const outcome = await namespace.registry.transact({ compares, writes });
-      if (!outcome.committed) continue;
-      const file = this.#files.get(ino);
-      if (file && change.modifiedNs !== undefined) file.modifiedNs = undefined;
-      if (change.modifiedNs !== undefined && found.record.type === 'directory')
-        await this.#directories.settle();
-      return this.#attributesOf(changed);
+      const changed = await this.#tryChange(ino, change);
+      if (changed) return this.#attributesOf(changed);
     }
+  }
+
+  /** Undefined where somebody else was faster. */
+  async #tryChange(ino: Ino, change: AttributeChange): Promise<Inode | undefined> {
+    const { namespace, clock } = this.#deps;
+    const found = await namespace.inode(ino);
+    this.#directories.take(ino);
+    let isCommitted = false;
+    const changed = applyChange(this.#current(found.record), change, clock.wallNs());
+    try {
+      const compares = [isAt(keys.inode(ino), found.revision)];
+      const outcome = await namespace.registry.transact({ compares, writes: [putInode(changed)] });
+      isCommitted = outcome.committed;
+    } finally {
+      if (isCommitted) this.#directories.kept(ino);
+      else this.#directories.giveBack(ino);
+    }
+    if (!isCommitted) return undefined;
+    const file = this.#files.get(ino);
+    if (file && change.modifiedNs !== undefined) file.modifiedNs = undefined;
+    return changed;
   }
 
   async make(parent: Ino, name: string, what: NewInode, caller: Caller): Promise<Attributes> {
@@ -374,23 +383,4 @@ export class WharfFileSystem implements FileSystem {
       }
     }
   }
-}
-
-function applyChange(inode: Inode, change: AttributeChange, now: bigint): Inode {
-  const time = (given: bigint | 'now' | undefined, old: bigint) =>
-    given === 'now' ? now : (given ?? old);
-  let mode = change.mode === undefined ? inode.mode : change.mode & 0o7777;
-  if (change.dropSetId === true && inode.type !== 'directory') {
-    const keepsGroup = (mode & executableByGroup) === 0;
-    mode &= ~setIdBits | (keepsGroup ? 0o2000 : 0);
-  }
-  return {
-    ...inode,
-    mode,
-    uid: change.uid ?? inode.uid,
-    gid: change.gid ?? inode.gid,
-    accessedNs: time(change.accessedNs, inode.accessedNs),
-    modifiedNs: time(change.modifiedNs, inode.modifiedNs),
-    changedNs: now,
-  };
 }

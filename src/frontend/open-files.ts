@@ -7,6 +7,7 @@ import type { Ino } from '../core/units.ts';
 import type { ObjectHandle, Objects } from '../ports/objects.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { isAt, keys, putInode } from '../registry/namespace.ts';
+import { withTime } from './directory-times.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 
 export interface OpenFile {
@@ -92,12 +93,9 @@ export class OpenFiles {
     const file = this.#files.get(inode.ino);
     if (!file) return inode;
     const { handle, modifiedNs } = file;
-    return {
-      ...inode,
-      sizeBytes: handle.size(),
-      allocatedBytes: handle.allocatedBytes(),
-      ...(modifiedNs !== undefined && { modifiedNs, changedNs: modifiedNs }),
-    };
+    const sizeBytes = handle.size();
+    const allocatedBytes = handle.allocatedBytes();
+    return { ...withTime(inode, modifiedNs), sizeBytes, allocatedBytes };
   }
 
   async #open(ino: Ino): Promise<OpenFile> {

@@ -82,7 +82,13 @@ describe('a VM disk', { skip: cannotMount }, () => {
     await using playground = new Playground();
     const { mount } = await playground.start();
     const common = [`--filename=${join(mount, 'fio.raw')}`, '--size=64M', '--direct=1'];
-    const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--rw=randwrite'];
+    const verify = [
+      '--verify=crc32c',
+      '--do_verify=1',
+      '--verify_state_save=0',
+      '--verify_fatal=1',
+      '--rw=randwrite',
+    ];
     const argv = ['--name=verify', ...common, ...verify, '--bsrange=512-256k', '--blockalign=512'];
     await sh('fio', '--verify_state_save=0', ...argv, '--ioengine=libaio', '--iodepth=16');
     await sh(

@@ -7,12 +7,16 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { daemonEnvironment, daemonFile, daemonFlags } from '../../src/cli/daemon-process.ts';
 import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { loadNative } from '../../src/platform/native.ts';
 
 const detachFlag = 2;
 const logKept = 20_000;
+/** Longer than anything here takes: a test that waits so long has failed. */
+const patienceMs = 60_000;
+const pauseMs = 50;
 
 export class Daemon implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), 'wharf-daemon-'));
@@ -79,6 +83,26 @@ export class Daemon implements AsyncDisposable {
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
     this.#child?.kill(signal);
     return this.#ended;
+  }
+
+  at(...parts: string[]): string {
+    return join(this.mount, ...parts);
+  }
+
+  /** All of a vDisk is on the object store when it resolves. */
+  async sync(path: string): Promise<void> {
+    const query = new URLSearchParams({ path }).toString();
+    const response = await fetch(`${this.admin}/v1/vdisk/sync?${query}`, { method: 'POST' });
+    if (response.status !== 200) throw new Error(`sync of ${path}: ${await response.text()}`);
+  }
+
+  /** Asks again and again until it holds. */
+  async until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + patienceMs;
+    while (!(await holds())) {
+      if (performance.now() > deadline) throw new Error(`never happened: ${what}; ${this.log}`);
+      await sleep(pauseMs);
+    }
   }
 
   async status<T>(): Promise<T> {
