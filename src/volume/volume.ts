@@ -236,9 +236,11 @@ export class Volume implements DataObject {
   assertWritable(): void {
     this.#assertReadable();
     if (this.#parts.journal.state === 'failed') this.fail(this.#parts.journal.failure);
-    if (this.#state === 'failed')
-      throw new StorageError('failed', 'the volume takes no more changes on this host', {
-        cause: this.#failure,
-      });
+    if (this.#state !== 'failed') return;
+    // Background work may have met a later tenure before its caller does.
+    const code = isStorageError(this.#failure, 'fenced') ? 'fenced' : 'failed';
+    throw new StorageError(code, 'the volume takes no more changes on this host', {
+      cause: this.#failure,
+    });
   }
 }

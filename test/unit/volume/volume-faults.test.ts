@@ -185,6 +185,9 @@ describe('a volume in trouble', () => {
     await volume.write(0, filled(4096, 1));
     await world.records.claim(world.id, (await world.records.get(world.id)).owner);
     await assert.rejects(volume.sync(), isCode('fenced'));
+    while (volume.status().state !== 'failed') await soon();
+    await assert.rejects(async () => volume.write(0, filled(4096, 2)), isCode('fenced'));
+    await assert.rejects(volume.flush(), isCode('fenced'));
     await volume.abandon();
   });
 
