@@ -73,6 +73,17 @@ export function findAdmin(given: string | undefined, path?: string): string {
   return only.admin;
 }
 
+/** The daemon of a host: by --admin or WHARF_ADMIN, else the one on this machine that is it. */
+export async function findAdminOfHost(given: string | undefined, host: string): Promise<string> {
+  const named = given ?? process.env['WHARF_ADMIN'];
+  if (named !== undefined) return named;
+  for (const { admin } of runningDaemons()) {
+    const status = await call<{ host: string }>(admin, 'GET', '/v1/status').catch(() => undefined);
+    if (status?.host === host) return admin;
+  }
+  throw new CliError(`no daemon of host ${host} runs on this machine`, exitCode.notFound);
+}
+
 /** A path inside the vPool: as it is given there, or as a file on the mount. */
 export function insideVpool(path: string): string {
   if (/^[a-z][a-z0-9-]*:\//.test(path)) return path;

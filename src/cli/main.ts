@@ -5,7 +5,8 @@ import { Command } from 'commander';
 import { describeError } from '../core/errors.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
-import type { GlobalOptions } from './reports.ts';
+import { drainHost } from './drain.ts';
+import type { GlobalOptions, PinOptions } from './reports.ts';
 import {
   listHosts,
   listVdisks,
@@ -15,6 +16,7 @@ import {
   showStatus,
   showVdisk,
   syncVdisk,
+  takeOverVdisk,
 } from './reports.ts';
 import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
@@ -37,7 +39,7 @@ program
   .command('up')
   .description('start a playground: hosts with embedded registry and object store')
   .option('--dir <dir>', 'folder of the playground', './playground')
-  .option('--hosts <n>', 'number of hosts', '1')
+  .option('--hosts <n>', 'number of hosts', '2')
   .option('--backend <kind>', 'object store: dir or s3', 'dir')
   .option('--s3-endpoint <url>', 'URL of the S3 server')
   .option('--s3-region <region>', 'region of the S3 server', 'us-east-1')
@@ -66,6 +68,9 @@ asking(program, 'status', 'how the host is').action((options: GlobalOptions) =>
 
 const hosts = program.command('host').description('hosts of the vPool');
 asking(hosts, 'list', 'list them').action((options: GlobalOptions) => listHosts(options));
+asking(hosts, 'drain <host>', 'hand all that it owns over, before maintenance')
+  .option('--off', 'let it take part again')
+  .action((host: string, options: GlobalOptions & { off?: boolean }) => drainHost(host, options));
 
 const vpools = program.command('vpool').description('datastores');
 asking(vpools, 'list', 'list them').action((options: GlobalOptions) => listVpools(options));
@@ -79,8 +84,14 @@ asking(vdisks, 'move <path>', 'hand one over to another host')
   .requiredOption('--to <host>', 'id of the host')
   .action((path: string, options: GlobalOptions & { to: string }) => moveVdisk(path, options));
 asking(vdisks, 'pin <path>', 'keep one where it is, however much is forwarded')
+  .option('--to <host>', 'hand it over to this host first')
   .option('--off', 'let it follow its user again')
-  .action((path: string, options: GlobalOptions & { off?: boolean }) => pinVdisk(path, options));
+  .action((path: string, options: PinOptions) => pinVdisk(path, options));
+asking(vdisks, 'takeover <path>', 'have one served whose owner is gone')
+  .option('--accept-loss', 'give up what only hosts that are gone have of it')
+  .action((path: string, options: GlobalOptions & { acceptLoss?: boolean }) =>
+    takeOverVdisk(path, options),
+  );
 asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
   (path: string, options: GlobalOptions) => syncVdisk(path, options),
 );

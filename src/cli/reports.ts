@@ -10,7 +10,7 @@ export interface GlobalOptions {
   readonly json?: boolean;
 }
 
-function print(options: GlobalOptions, value: object, text: () => string): void {
+export function print(options: GlobalOptions, value: object, text: () => string): void {
   process.stdout.write(options.json === true ? `${JSON.stringify(value)}\n` : text());
 }
 
@@ -22,6 +22,7 @@ interface Status {
   readonly openVolumes: number;
   readonly failedVolumes: number;
   readonly notDestagedBytes: number;
+  readonly volumesWithoutReplica: number;
   readonly waiting: readonly string[];
   readonly alarms: readonly string[];
   readonly cache: { hits: number; misses: number; cachedBytes: number };
@@ -42,6 +43,7 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
         ['vPool', `${status.vpool} at ${status.mount} (${status.transport})`],
         ['volumes', `${status.openVolumes} open, ${status.failedVolumes} failed`],
         ['not destaged', formatSize(status.notDestagedBytes)],
+        ['without replica', `${status.volumesWithoutReplica} volumes`],
         [
           'read cache',
           `${formatSize(cache.cachedBytes)}, ${reads === 0 ? '-' : `${((100 * cache.hits) / reads).toFixed(1)} % hits`}`,
@@ -121,6 +123,7 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
         ['used', formatSize(found.usedBytes)],
         ['not destaged', formatSize(found.notDestagedBytes)],
         ['owner', `${found.owner}, epoch ${found.epoch}${found.isPinned ? ', pinned' : ''}`],
+        ['last changes', found.changes],
         [
           'state',
           found.waiting === undefined ? found.state : `${found.state}, waits: ${found.waiting}`,
@@ -140,15 +143,29 @@ export async function moveVdisk(
   print(options, moved, () => `${moved.path}: owned by host ${moved.owner}\n`);
 }
 
-export async function pinVdisk(
-  path: string,
-  options: GlobalOptions & { readonly off?: boolean },
-): Promise<void> {
+export interface PinOptions extends GlobalOptions {
+  readonly off?: boolean;
+  readonly to?: string;
+}
+
+export async function pinVdisk(path: string, options: PinOptions): Promise<void> {
   const admin = findAdmin(options.admin, path);
-  const query = { path: insideVpool(path), pinned: options.off === true ? '0' : '1' };
+  const { off, to } = options;
+  const pinned = off === true ? '0' : '1';
+  const query = { path: insideVpool(path), pinned, ...(to !== undefined && { to }) };
   const found = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/pin', query);
   const what = found.isPinned ? `stays with host ${found.owner}` : 'follows its user';
   print(options, found, () => `${found.path}: ${what}\n`);
+}
+
+export async function takeOverVdisk(
+  path: string,
+  options: GlobalOptions & { readonly acceptLoss?: boolean },
+): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const query = { path: insideVpool(path), acceptLoss: options.acceptLoss === true ? '1' : '0' };
+  const taken = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/takeover', query);
+  print(options, taken, () => `${taken.path}: served by host ${taken.owner}\n`);
 }
 
 export async function syncVdisk(path: string, options: GlobalOptions): Promise<void> {

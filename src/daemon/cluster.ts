@@ -44,7 +44,9 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   closing.defer(() => peers.close());
   const hosts = new HostRecords(registry);
   const { address } = peers;
-  const record = { id: host, instance, data, address, mount: settings.mount, pid: process.pid };
+  const { mount, domain } = settings;
+  const where = { address, mount, pid: process.pid, ...(domain !== undefined && { domain }) };
+  const record = { id: host, instance, data, ...where };
   const lease = { ttlMs: settings.lease.time, marginMs: settings.lease.margin };
   const membership = await Membership.join({ registry, hosts, clock, log, record }, lease);
   closing.defer(() => membership.leave());

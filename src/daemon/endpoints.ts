@@ -8,9 +8,13 @@ import type { Endpoints } from '../frontend/admin/server.ts';
 import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { Attributes } from '../ports/file-system.ts';
 import type { LoopDelay } from '../platform/loop-delay.ts';
+import type { ObjectRecord } from '../registry/object-records.ts';
+import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
+import { takeOver } from '../router/takeover.ts';
 import { stackMetrics } from './metrics.ts';
 import type { Stack } from './stack.ts';
+import { writeSize } from './units.ts';
 
 export interface VdiskReport {
   readonly path: string;
@@ -23,6 +27,10 @@ export interface VdiskReport {
   /** `open`, `failed`, `idle`, or `forwarded`: another host serves it, and this one uses it. */
   readonly state: string;
   readonly waiting?: string | undefined;
+  /** Where changes are that are not on the backend yet. */
+  readonly changes: string;
+  /** Host of the journal's copy. */
+  readonly replica?: string;
 }
 
 export interface DaemonFacts {
@@ -32,6 +40,18 @@ export interface DaemonFacts {
   readonly transport: string;
   readonly loopDelay: LoopDelay;
   readonly requestCounts: () => Readonly<Record<string, number>>;
+}
+
+/** In words. */
+function whereChangesAre(
+  { owner, tail, kind }: ObjectRecord,
+  degraded: string | undefined,
+): string {
+  if (kind === 'file' || tail === 'backend') return 'on the backend';
+  if (typeof tail === 'object' && tail.host !== owner)
+    return `on the SSDs of hosts ${owner} and ${tail.host}`;
+  const why = degraded === undefined ? '' : ` (${degraded})`;
+  return `on the SSD of host ${owner} alone${why}`;
 }
 
 type OpenVolume = VolumeStatus & { readonly id: string };
@@ -45,6 +65,7 @@ function alarmsOf({ id, failure, damagedReads }: OpenVolume): string[] {
 
 function summary(volumes: readonly OpenVolume[]) {
   return {
+    volumesWithoutReplica: volumes.filter(({ degraded }) => degraded !== undefined).length,
     alarms: volumes.flatMap(alarmsOf),
     openVolumes: volumes.length,
     notDestagedBytes: volumes.reduce((sum, { notDestagedBytes }) => sum + notDestagedBytes, 0),
@@ -63,6 +84,7 @@ export function daemonEndpoints(
     const id = await fileSystem.objectOf(attributes.ino);
     const status = id && volumes.opened(id)?.status();
     const record = id && (await stack.records.find(id));
+    const waiting = status?.waiting ?? (record && (await whyItWaits(path, record)));
     return {
       path,
       sizeBytes: status?.sizeBytes ?? attributes.sizeBytes,
@@ -72,9 +94,22 @@ export function daemonEndpoints(
       epoch: record?.epoch ?? 0,
       isPinned: record?.isPinned ?? false,
       state: status?.state ?? stateOf(id),
-      ...(status?.waiting !== undefined && { waiting: status.waiting }),
+      changes: record ? whereChangesAre(record, status?.degraded) : 'on the backend',
+      ...(typeof record?.tail === 'object' && { replica: record.tail.host }),
+      ...(waiting !== undefined && { waiting }),
       ...(status && { uploadedBytes: status.uploadedBytes, journalBytes: status.journalBytes }),
     };
+  };
+  /** For whom a volume waits whose owner is gone, and what an administrator may do. */
+  const whyItWaits = async (path: string, record: ObjectRecord) => {
+    const { kind, owner, tail } = record;
+    if (kind === 'file' || tail === 'backend' || (await stack.hosts.find(owner))) return undefined;
+    if (typeof tail === 'object' && (await stack.hosts.find(tail.host))) return undefined;
+    const most = writeSize(settings.volumes.journalMax);
+    return (
+      `${whoHas(record)}. To go on without them, and lose what was written since the last change ` +
+      `reached the object store (at most ${most}): wharf vdisk takeover ${path} --accept-loss`
+    );
   };
   const stateOf = (id: ObjectId | undefined) => {
     const open = [...stack.router.openObjects()].find((object) => object.id === id);
@@ -148,9 +183,29 @@ export function daemonEndpoints(
     'POST /v1/vdisk/pin': async (query) => {
       const { path, attributes } = await vdisk(query);
       const id = await fileSystem.objectOf(attributes.ino);
+      const to = query.get('to');
+      if (id && to !== null) {
+        await stack.records.setPinned(id, false);
+        await stack.router.moveTo(id, hostId(to));
+      }
       if (id) await stack.records.setPinned(id, query.get('pinned') !== '0');
       return report(path, attributes);
     },
+    'POST /v1/vdisk/takeover': async (query) => {
+      const { path, attributes } = await vdisk(query);
+      const id = await fileSystem.objectOf(attributes.ino);
+      if (id) await takeOver(stack, id, query.get('acceptLoss') === '1');
+      return report(path, attributes);
+    },
+    'POST /v1/host/drain': async (query) => {
+      const host = query.get('host') ?? settings.host;
+      if (host !== settings.host)
+        throw new StorageError('invalid', `this is host ${settings.host}: ask host ${host} itself`);
+      if (query.get('off') === '1') await stack.drain.stop();
+      else stack.drain.start();
+      return stack.drain.progress;
+    },
+    'GET /v1/host/drain': async () => stack.drain.progress,
     'POST /v1/vdisk/sync': async (query) => {
       const { path, attributes } = await vdisk(query);
       const before = await report(path, attributes);

@@ -80,6 +80,7 @@ const glob = text(/^[^/\0]{1,255}$/, 'a pattern of file names, as *.raw');
 
 const schema = group({
   host: name,
+  domain: name.optional(),
   vpool: name,
   mount: path,
   data: path,
@@ -110,6 +111,10 @@ const schema = group({
   lease: group({
     time: time('6s', { minMs: 1000, maxMs: 60_000 }),
     margin: time('1500ms', { minMs: 100, maxMs: 30_000 }),
+  }).prefault({}),
+  replica: group({
+    mode: oneOf(['none', 'async', 'sync']).default('sync'),
+    timeout: time('2s', { minMs: 100, maxMs: 60_000 }),
   }).prefault({}),
   handover: group({
     reads: count(200, 0, 1_000_000),
@@ -238,7 +243,7 @@ function describeUnknown(group: string, key: string): string {
 /** Every key that some settings have, groups among them. */
 function knownKeys(): string[] {
   const places = {
-    ...{ host: 'h', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } },
+    ...{ host: 'h', domain: 'd', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } },
     peers: { key: '0'.repeat(64) },
   };
   const backends = [

@@ -9,9 +9,13 @@ import { dataId, joinCluster } from './cluster.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
+import { describeError } from '../core/errors.ts';
 import { FileDriver } from '../file/file-driver.ts';
-import { WharfFileSystem } from '../frontend/filesystem.ts';
 import { readBootId } from '../platform/boot-id.ts';
+import { isOfReplica } from '../format/peer-message.ts';
+import { WharfFileSystem } from '../frontend/filesystem.ts';
+import { ReplicaHosts } from '../log/replica-hosts.ts';
+import { ReplicaServer } from '../log/replica-server.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
 import type { Native } from '../platform/native.ts';
 import { systemRandom } from '../platform/random.ts';
@@ -28,8 +32,11 @@ import { EtcdRegistry } from '../registry/etcd-registry.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
 import { openVpool } from '../registry/vpool-record.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
+import { Drain } from '../router/drain.ts';
 import type { Tails } from '../router/handover.ts';
 import { ObjectRouter } from '../router/object-router.ts';
+import { ReplicaKeeper } from '../router/replica-keeper.ts';
+import { takeOver } from '../router/takeover.ts';
 import { VolumeDriver } from '../volume/volume-driver.ts';
 
 /** What a backend without bounds of its own says it has. */
@@ -40,6 +47,8 @@ export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
   readonly fileSystem: WharfFileSystem;
   readonly router: ObjectRouter;
+  readonly drain: Drain;
+  readonly log: Log;
   readonly volumes: VolumeDriver;
   readonly files: FileDriver;
   readonly records: ObjectRecords;
@@ -107,23 +116,6 @@ async function assemble(
     fetchBytesMax: settings.cache.fetchMax,
   });
   closing.defer(() => cache.close());
-  const volumes = new VolumeDriver(
-    {
-      ...{ ...platform, backend, sources: cache, heads: records.heads('volume') },
-      journalFolder: join(settings.data, 'journal'),
-      bucketOf: (id) => `${bucketPrefix}-${id}`,
-    },
-    volumeSettings(settings),
-  );
-  const files = new FileDriver(
-    { backend, bucket: fileBucket, heads: records.heads('file'), checksum, clock, log },
-    {
-      writeBackDelayMs: settings.files.writeBackDelay,
-      dirtyBytesMax: settings.files.dirtyMax,
-      cacheBytesMax: settings.files.cacheMax,
-    },
-  );
-  closing.defer(() => files.close());
   const cluster = await joinCluster(
     {
       registry,
@@ -138,30 +130,97 @@ async function assemble(
     closing,
   );
   const { host } = cluster;
+  const replicaFolder = join(settings.data, 'replicas');
+  const { journalFile } = settings.volumes;
+  const replicas = new ReplicaServer(
+    { ...platform, folder: replicaFolder },
+    { fileBytes: journalFile, freeBytesMin: 2 * journalFile },
+  );
+  closing.defer(() => replicas.close());
+  const { domain } = settings;
+  const { hosts, peers } = cluster;
+  const volumes = new VolumeDriver(
+    {
+      ...{ ...platform, backend, sources: cache, heads: records.heads('volume') },
+      journalFolder: join(settings.data, 'journal'),
+      bucketOf: (id) => `${bucketPrefix}-${id}`,
+      replication: {
+        mode: settings.replica.mode,
+        hosts: new ReplicaHosts(
+          { host, domain, hosts, peers, clock, checksum },
+          settings.replica.timeout,
+        ),
+        records,
+        folder: replicaFolder,
+      },
+    },
+    volumeSettings(settings),
+  );
+  const files = new FileDriver(
+    { backend, bucket: fileBucket, heads: records.heads('file'), checksum, clock, log },
+    {
+      writeBackDelayMs: settings.files.writeBackDelay,
+      dirtyBytesMax: settings.files.dirtyMax,
+      cacheBytesMax: settings.files.cacheMax,
+    },
+  );
+  closing.defer(() => files.close());
   const tails: Tails = {
     shorten: (id) => volumes.shorten(id),
     read: (id, epoch) => volumes.tails.read(id, epoch),
     import: (id, epoch, fetch) => volumes.tails.import(id, epoch, fetch),
     discard: (id) => volumes.tails.discard(id),
   };
+  const opening = Promise.withResolvers<WharfFileSystem>();
   const router = new ObjectRouter(
-    { ...cluster, records, volumes, files, tails, clock, log },
+    {
+      ...{ ...cluster, records, volumes, files, tails, replicas, clock, log },
+      noteTakenOver: (id, sizeBytes) => {
+        const reconciled = opening.promise.then((opened) => opened.reconcile(id, sizeBytes));
+        reconciled.catch((error: unknown) => {
+          log.warn({ object: id, error: describeError(error) }, 'size of the file is not set');
+        });
+      },
+    },
     { idleObjectsMax, handover: handoverSettings(settings) },
   );
   closing.defer(() => router.close());
-  cluster.serve((from, message) => router.handle(from, message));
+  cluster.serve((from, message) =>
+    isOfReplica(message.kind) ? replicas.handle(from, message) : router.handle(from, message),
+  );
+  const keeper = new ReplicaKeeper({
+    ...{ replicas, records, hosts, host, clock, log },
+    takeOver: (id) => takeOver({ router, records, hosts, log }, id, false),
+  });
+  closing.defer(() => keeper.close());
+  const drain = new Drain({ router, records, hosts, host, log });
+  closing.defer(() => drain.stop());
   const namespace = new Namespace(registry, vpool.salt);
   const fileSystem = await WharfFileSystem.open(
     { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
+  opening.resolve(fileSystem);
   closing.defer(() => fileSystem.close());
   const recovery = router.recover(await volumes.unfinished());
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await fileSystem.reconcile(id, sizeBytes);
   return {
-    ...{ clock, fileSystem, router, volumes, files, records, cache, monitor, metrics, isReadOnly },
+    ...{
+      clock,
+      log,
+      fileSystem,
+      router,
+      drain,
+      volumes,
+      files,
+      records,
+      cache,
+      monitor,
+      metrics,
+      isReadOnly,
+    },
     hosts: cluster.hosts,
     [Symbol.asyncDispose]: () => closing.close(),
   };

@@ -183,3 +183,14 @@ export function decodeRecordHead(bytes: Uint8Array, checksum: Checksum): RecordH
     checksums,
   };
 }
+
+/** Length and sequence of the record at the start of `bytes`, unchecked; undefined where cut short. */
+export function peekRecord(
+  bytes: Uint8Array,
+): { readonly bytes: number; readonly sequence: number } | undefined {
+  if (bytes.length < recordHeaderBytes) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const length = recordBytes(view.getUint16(6, true));
+  if (length > bytes.length) return undefined;
+  return { bytes: length, sequence: Number(view.getBigUint64(16, true)) };
+}

@@ -5,7 +5,8 @@
  *
  *     0  16 B object id
  *    16  f64  session of the sender: grows with each time that it joins the vPool
- *    24  u32  generation: grows whenever the sender lost the answer of a request
+ *    24  u32  generation: grows whenever the sender lost the answer of a request; of a replica: the
+ *             number of its copy
  *    28  u32  epoch (of some kinds)
  *    32  u64  offset, or sequence
  *    40  u64  length, or size
@@ -45,7 +46,20 @@ export const peerKind = {
   moveFetch: 21,
   /** To the owner: the object has no name any more. */
   delete: 22,
+  /** Of a replica, from the owner to its host: a copy begins. */
+  replicaBegin: 32,
+  /** Records of the journal; `offset`: the sequence up to which all are on the backend. */
+  replicaAppend: 33,
+  /** What was appended before shall be durable. */
+  replicaSync: 34,
+  /** The copy is not needed any more. */
+  replicaEnd: 35,
 } as const;
+
+/** Whether it goes to the keeper of copies, not to the router. */
+export function isOfReplica(kind: number): boolean {
+  return kind >= peerKind.replicaBegin && kind <= peerKind.replicaEnd;
+}
 
 const requestBytes = 48;
 const answerBytes = 32;

@@ -97,6 +97,7 @@ export class Journal {
   #lastFile: number;
   #lastSequence: number;
   #durableSequence: number;
+  #promiseMax = Number.MAX_SAFE_INTEGER;
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: unknown;
   #syncing: Promise<void> | undefined;
@@ -202,6 +203,21 @@ export class Journal {
     return this.#append('resize', tail?.block ?? 0, count, volumeBytes, checksums, tail?.payload);
   }
 
+  /** The file with the record of this sequence or, where that is trimmed, with the next one. */
+  fileOf(sequence: number): { readonly number: number; readonly end: number } | undefined {
+    for (const file of this.#files.values())
+      if (file.lastSequence >= sequence && file.end > fileHeaderBytes) return file;
+    return undefined;
+  }
+
+  /**
+   * Records say up to where everything is durable. Whoever holds a copy of them judges its own
+   * loss by that, so they don't promise more than the copy has.
+   */
+  limitPromise(durableSequence: number): void {
+    this.#promiseMax = durableSequence;
+  }
+
   /** Bytes of payload. The file stays readable while the read is in flight. */
   read(file: number, offset: number, into: Uint8Array): Eventually<number> {
     const found = this.#files.get(file);
@@ -285,7 +301,7 @@ export class Journal {
         ...{ kind, sequence, block, count, volumeBytes, checksums },
         epoch: this.#options.epoch,
         tag: this.#options.tag,
-        durableSequence: this.#durableSequence,
+        durableSequence: Math.min(this.#durableSequence, this.#promiseMax),
       },
       this.#checksum,
     );

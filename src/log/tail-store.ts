@@ -1,7 +1,7 @@
 /**
  * Records of a volume's journal on another host's SSD, byte for byte as its owner wrote them, in
- * files like the journal's own: the tail that an owner-to-be fetches. A folder of them can be opened
- * as the journal.
+ * files like the journal's own: the tail that an owner-to-be fetches, or the copy of a replica. A
+ * folder of them can be opened as the journal.
  */
 
 import { StorageError } from '../core/errors.ts';
@@ -62,6 +62,8 @@ export class TailStore {
   readonly #files: JournalFile[] = [];
   #lastNumber = 0;
   #lastSequence: number | undefined;
+  #trimmedThrough = 0;
+  readonly #removals = new Set<Promise<void>>();
 
   private constructor(deps: TailStoreDeps, settings: TailStoreSettings) {
     this.#deps = deps;
@@ -75,6 +77,7 @@ export class TailStore {
     const { folder } = settings;
     disk.removeFolder(folder);
     disk.makeFolder(folder);
+    disk.syncFolder(folder.slice(0, folder.lastIndexOf('/')) || '/');
     return store;
   }
 
@@ -84,17 +87,19 @@ export class TailStore {
   }
 
   /**
-   * Appends whole records, the first one right behind the last one here. `invalid` for a gap,
-   * `corrupt`, `no_space`.
+   * Appends whole records, the first one right behind the last one here, or what lies between is
+   * trimmed already. `invalid` for a gap, `corrupt`, `no_space`.
    */
   append(epoch: number, records: Uint8Array): void {
     let first: number | undefined;
     let last = this.#lastSequence;
     for (const { header } of recordsIn(records, this.#deps.checksum)) {
-      if (last !== undefined && header.sequence !== last + 1)
-        throw new StorageError('invalid', `record ${header.sequence} follows record ${last}`);
-      first ??= header.sequence;
-      last = header.sequence;
+      const { sequence } = header;
+      const isSkip = first === undefined && sequence > (last ?? 0) && this.#isTrimmedTo(sequence);
+      if (last !== undefined && sequence !== last + 1 && !isSkip)
+        throw new StorageError('invalid', `record ${sequence} follows record ${last}`);
+      first ??= sequence;
+      last = sequence;
     }
     if (first === undefined || last === undefined) return;
     const file = this.#fileFor(epoch, first);
@@ -105,6 +110,19 @@ export class TailStore {
     this.#lastSequence = last;
   }
 
+  /** Records up to a sequence are on the backend: files that hold no later ones go. */
+  trim(throughSequence: number): void {
+    this.#trimmedThrough = Math.max(this.#trimmedThrough, throughSequence);
+    while (
+      this.#files.length > 1 &&
+      (this.#files[0] as JournalFile).lastSequence <= throughSequence
+    ) {
+      const removal = (this.#files.shift() as JournalFile).remove();
+      this.#removals.add(removal);
+      void removal.finally(() => this.#removals.delete(removal));
+    }
+  }
+
   /** Resolves when all that was appended before is durable. */
   async sync(): Promise<void> {
     const unsynced = this.#files.filter((file) => file.isUnsynced);
@@ -113,12 +131,19 @@ export class TailStore {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#files.map((file) => file.close()));
+    await Promise.all([...this.#removals, ...this.#files.map((file) => file.close())]);
   }
 
+  #isTrimmedTo(sequence: number): boolean {
+    return sequence <= this.#trimmedThrough + 1;
+  }
+
+  /** Records of one file have no gap. */
   #fileFor(epoch: number, firstSequence: number): JournalFile {
     const current = this.#files.at(-1);
-    if (current && current.end < this.#settings.fileBytes) return current;
+    const { fileBytes } = this.#settings;
+    if (current && current.end < fileBytes && current.lastSequence + 1 === firstSequence)
+      return current;
     const { disk, checksum } = this.#deps;
     const { folder } = this.#settings;
     const number = this.#lastNumber + 1;

@@ -3,16 +3,29 @@
  * one; the epoch is in every segment name, journal record and head commit.
  */
 
-import type { Epoch, ObjectId } from '../core/units.ts';
+import type { Epoch, HostId, ObjectId } from '../core/units.ts';
+
+/** One copy of the journal's tail of one object; no two have the same name. */
+export interface ReplicaCopy {
+  readonly host: HostId;
+  /** Epoch and number of the attempt of its owner that began it, as `12.3`. */
+  readonly copy: string;
+}
+
+/**
+ * Where the changes of an object are that may not be on the backend yet: nowhere else, on the SSD
+ * of the owner alone, or on that of a replica's host as well.
+ */
+export type Tail = 'backend' | 'owner' | ReplicaCopy;
 
 export interface Tenure {
   readonly objectId: ObjectId;
   readonly epoch: Epoch;
   /**
-   * The tenure before this one was this host's as well, so the journal it left here is the newest
-   * state. Where it is false, local state of the object is old and is discarded.
+   * Where the state is found that the tenure begins with: what lies elsewhere of it is old. A copy
+   * is one on this host.
    */
-  readonly resumed: boolean;
+  readonly tail: Tail;
   /** Fires when the right ends, for whatever reason. */
   readonly signal: AbortSignal;
   /** Throws `fenced` once the right has ended. Cheap enough for every acknowledgement. */

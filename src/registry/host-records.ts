@@ -2,7 +2,7 @@
  * The hosts of a vPool that are alive: one record each, bound to the host's lease, so that its
  * absence proves that the host's right to serve has ended.
  *
- *   H<host id>   {instance, data, address, mount, pid}
+ *   H<host id>   {instance, data, address, mount, pid, domain}
  */
 
 import { StorageError } from '../core/errors.ts';
@@ -22,6 +22,8 @@ export interface HostRecord {
   readonly address: string;
   readonly mount: string;
   readonly pid: number;
+  /** Hosts with one are likely to fail together. */
+  readonly domain?: string;
 }
 
 const prefix = 'H';
@@ -29,6 +31,7 @@ const keyOf = (host: HostId) => `${prefix}${host}`;
 
 function decode({ key, value }: KeyValue): HostRecord {
   const fields = new RecordReader(`host ${key.slice(prefix.length)}`, value);
+  const domain = fields.optionalText('domain');
   return {
     id: hostId(key.slice(prefix.length)),
     instance: fields.text('instance'),
@@ -36,6 +39,7 @@ function decode({ key, value }: KeyValue): HostRecord {
     address: fields.text('address'),
     mount: fields.text('mount'),
     pid: fields.count('pid'),
+    ...(domain !== undefined && { domain }),
   };
 }
 

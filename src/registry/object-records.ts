@@ -3,7 +3,7 @@
  * a head is committed together with such a comparison, so of two hosts that think they own an
  * object only the later one commits (invariants 1 and 2).
  *
- *   o<object id>   {kind, owner, epoch, tail, pinned}
+ *   o<object id>   {kind, owner, epoch, tail, replica, copy, pinned}
  *   hv<object id>  head of the volume, and
  *   hf<object id>  manifest of the file: opaque bytes. Each kind has its own, so that a file keeps
  *                  its manifest until the volume that it becomes is whole
@@ -13,19 +13,24 @@
  *
  *   backend   there are none: anybody may
  *   owner     on the owner's SSD alone: nobody may, unless an administrator accepts the loss
+ *   replica   in a copy on another host: that host may. Once it has, the copy is on the owner's own
+ *             SSD, and stays named until a change is made
+ *
+ * A copy that was cut off is never named: the owner records that first (invariant 5).
  */
 
 import { StorageError } from '../core/errors.ts';
+import { invariant } from '../core/invariant.ts';
 import type { Epoch, HostId, ObjectId } from '../core/units.ts';
 import { epoch, hostId, objectId } from '../core/units.ts';
 import type { ObjectKind } from '../ports/objects.ts';
 import type { Compare, Registry, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
+import type { Tail } from '../ports/tenure.ts';
 import { hostIsGone } from './host-records.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
-const tails = ['backend', 'owner'] as const;
-export type Tail = (typeof tails)[number];
+const tails = ['backend', 'owner', 'replica'] as const;
 
 export interface ObjectState {
   readonly kind: ObjectKind;
@@ -45,8 +50,7 @@ export interface ObjectRecord extends ObjectState {
 export interface Claim {
   readonly kind: ObjectKind;
   readonly epoch: Epoch;
-  /** The journal on this host's SSD is the newest state. */
-  readonly resumed: boolean;
+  readonly tail: Tail;
 }
 
 /** Opaque bytes that an object's driver finds its data by. */
@@ -62,17 +66,23 @@ const objectKey = (id: ObjectId) => `o${id}`;
 const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
 function encode({ kind, owner, epoch: number, tail, isPinned }: ObjectState): Uint8Array {
-  return encodeRecord({ kind, owner, epoch: number, tail, ...(isPinned && { pinned: 1 }) });
+  const where =
+    typeof tail === 'string' ? { tail } : { tail: 'replica', replica: tail.host, copy: tail.copy };
+  return encodeRecord({ kind, owner, epoch: number, ...where, ...(isPinned && { pinned: 1 }) });
 }
 
 function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
   const fields = new RecordReader(`object ${id}`, value);
+  const tail = fields.oneOf('tail', tails);
   return {
     id,
     kind: fields.oneOf('kind', ['volume', 'file']),
     owner: hostId(fields.text('owner')),
     epoch: fields.count('epoch'),
-    tail: fields.oneOf('tail', tails),
+    tail:
+      tail === 'replica'
+        ? { host: hostId(fields.text('replica')), copy: fields.text('copy') }
+        : tail,
     isPinned: fields.has('pinned'),
     revision,
   };
@@ -82,8 +92,23 @@ function putState(id: ObjectId, state: ObjectState): Write {
   return { key: objectKey(id), put: encode(state) };
 }
 
-/** Where changes are that a tenure of this kind begins to make. A file's flush is its commit. */
-const tailAtFirst = (kind: ObjectKind): Tail => (kind === 'volume' ? 'owner' : 'backend');
+function isTakenBy(host: HostId, tail: Tail): boolean {
+  return tail === 'backend' || (typeof tail === 'object' && tail.host === host);
+}
+
+/** In words, whose SSDs have the last changes of an object. */
+export function whoHas({ owner, tail }: Pick<ObjectState, 'owner' | 'tail'>): string {
+  return typeof tail === 'object' && tail.host !== owner
+    ? `host ${owner}, or its replica on host ${tail.host}: they alone have its last changes`
+    : `host ${owner}, whose SSD alone has its last changes`;
+}
+
+/** What the record says once `owner`, whose journal is the newest then, has claimed a tenure. */
+function tailOnceClaimed({ kind, tail }: ObjectState, owner: HostId): Tail {
+  // A file's flush is its commit.
+  if (kind === 'file') return 'backend';
+  return typeof tail === 'object' && tail.host !== owner ? 'owner' : tail;
+}
 
 export class ObjectRecords {
   readonly #registry: Registry;
@@ -131,23 +156,21 @@ export class ObjectRecords {
         throw new StorageError('not_owner', `object ${id} is owned by host ${record.owner}`);
       const next = epoch(record.epoch + 1);
       const { kind } = record;
-      const state = { ...record, epoch: next, tail: tailAtFirst(kind) };
-      if (await this.#replace(record, state, guard))
-        return { kind, epoch: next, resumed: record.epoch > 0 };
+      const tail = tailOnceClaimed(record, owner);
+      if (await this.#replace(record, { ...record, epoch: next, tail }, guard))
+        return { kind, epoch: next, tail };
     }
   }
 
   /**
    * Makes the object of a host that is gone this host's. False where the record has changed
-   * meanwhile, or the host is back. `unavailable` where nobody may take it.
+   * meanwhile, or the host is back. `unavailable` where this host may not take it. A copy on this
+   * host takes no more records once this is called.
    */
   async take(record: ObjectRecord, host: HostId, guard: readonly Compare[] = []): Promise<boolean> {
-    const { id, owner, tail } = record;
-    if (tail === 'owner')
-      throw new StorageError(
-        'unavailable',
-        `object ${id} waits for host ${owner}, whose SSD alone has its last changes`,
-      );
+    const { id, owner, kind, tail } = record;
+    if (kind === 'volume' && !isTakenBy(host, tail))
+      throw new StorageError('unavailable', `object ${id} waits for ${whoHas(record)}`);
     const state = { ...record, owner: host, epoch: record.epoch + 1 };
     return this.#replace(record, state, [hostIsGone(owner), ...guard]);
   }
@@ -155,9 +178,15 @@ export class ObjectRecords {
   /** The owner gives it to another host, which has its tail already. */
   async give(id: ObjectId, tenure: Epoch, to: HostId): Promise<void> {
     await this.#commit(id, tenure, (record) => {
-      const tail = tailAtFirst(record.kind);
+      const tail = record.tail === 'backend' ? 'backend' : 'owner';
       return [putState(id, { ...record, owner: to, epoch: tenure + 1, tail })];
     });
+  }
+
+  /** Its owner, who has not opened it, names another one. False where the record has changed. */
+  async reassign(record: ObjectRecord, to: HostId): Promise<boolean> {
+    invariant(record.tail === 'backend', 'all of the object is on the backend');
+    return this.#replace(record, { ...record, owner: to, epoch: record.epoch + 1 });
   }
 
   /** Tells where the changes of this tenure are from now on. */
@@ -173,10 +202,12 @@ export class ObjectRecords {
     }
   }
 
-  /** An administrator accepts that what only the dead owner's SSD holds is lost. */
+  /** An administrator accepts that what only SSDs of hosts that are gone hold is lost. */
   async acceptLoss(record: ObjectRecord): Promise<boolean> {
     const state: ObjectState = { ...record, tail: 'backend' };
-    return this.#replace(record, state, [hostIsGone(record.owner)]);
+    const { owner, tail } = record;
+    const holders = typeof tail === 'object' && tail.host !== owner ? [owner, tail.host] : [owner];
+    return this.#replace(record, state, holders.map(hostIsGone));
   }
 
   /** The heads of one kind of object. */
@@ -191,7 +222,7 @@ export class ObjectRecords {
   /** A file has become a volume, whose head is committed already. */
   async promote(id: ObjectId, tenure: Epoch): Promise<void> {
     await this.#commit(id, tenure, (record) => [
-      putState(id, { ...record, kind: 'volume', tail: tailAtFirst('volume') }),
+      putState(id, { ...record, kind: 'volume' }),
       { key: headKey('file', id), delete: true },
     ]);
   }

@@ -46,15 +46,26 @@ export class HostLease {
     return this.#clock.monotonicMs() < this.#lease.validUntilMs() - this.#marginMs;
   }
 
+  /** Throws `unavailable` while it may have run out, `fenced` when it is lost. */
+  assertFresh(): void {
+    if (this.isFresh()) return;
+    if (this.lost.aborted) throw this.#isLost();
+    throw new StorageError('unavailable', "this host's lease may have run out");
+  }
+
   /** Resolves when it is fresh; rejects with `fenced` when it is lost. */
   async fresh(): Promise<void> {
     while (!this.isFresh()) {
-      if (this.lost.aborted) throw new StorageError('fenced', "this host's lease has been lost");
+      if (this.lost.aborted) throw this.#isLost();
       await this.#clock.sleep(pollMs, { signal: this.lost }).catch(() => {});
     }
   }
 
   release(): Promise<void> {
     return this.#lease.release();
+  }
+
+  #isLost(): StorageError {
+    return new StorageError('fenced', "this host's lease has been lost");
   }
 }

@@ -13,13 +13,14 @@ import type { HostId, ObjectId } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import { peerKind } from '../format/peer-message.ts';
 import type { RequestHead } from '../format/peer-message.ts';
+import type { ReplicaServer } from '../log/replica-server.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectHandle, ObjectKind, Objects } from '../ports/objects.ts';
 import type { PeerMessage, Peers } from '../ports/peers.ts';
 import type { HostRecord, HostRecords } from '../registry/host-records.ts';
-import type { ObjectRecords } from '../registry/object-records.ts';
+import type { ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
 import type { Tails } from './handover.ts';
 import { Handover } from './handover.ts';
 import type { HandoverSettings } from './handover-threshold.ts';
@@ -50,6 +51,9 @@ export interface RouterDeps {
   readonly volumes: ObjectDriver;
   readonly files: ObjectDriver;
   readonly tails: Tails;
+  readonly replicas: Pick<ReplicaServer, 'seal'>;
+  /** An object begins here with the copy of an owner that is gone. */
+  readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -69,6 +73,8 @@ interface Entry {
 }
 
 export class ObjectRouter implements Objects {
+  /** Whether objects that are used here much are fetched. */
+  attracts = true;
   readonly #deps: RouterDeps;
   readonly #settings: RouterSettings;
   readonly #ownership: Ownership;
@@ -84,7 +90,7 @@ export class ObjectRouter implements Objects {
   readonly #tasks: TaskGroup;
 
   constructor(deps: RouterDeps, settings: RouterSettings) {
-    const { host, membership, records, hosts, clock, log, tails } = deps;
+    const { host, membership, records, hosts, clock, log, tails, replicas } = deps;
     this.#deps = deps;
     this.#settings = settings;
     this.#links = new PeerLinks(deps.peers, () => membership.session);
@@ -92,7 +98,8 @@ export class ObjectRouter implements Objects {
     const { signal } = this.#closing;
     const drivers = { volume: deps.volumes, file: deps.files };
     this.#ownership = new Ownership({
-      ...{ host, membership, records, hosts, drivers, linkTo, clock, log, signal },
+      ...{ host, membership, records, hosts, drivers, linkTo, replicas, clock, log, signal },
+      noteTakenOver: deps.noteTakenOver,
     });
     this.#handover = new Handover({
       ...{ records, tails, clock, log },
@@ -243,7 +250,7 @@ export class ObjectRouter implements Objects {
       promote: (file) => promoteFile({ records, volumes, files, log }, file),
       noteForwarded: (what) => {
         const now = clock.monotonicMs();
-        if (!entry.forwarded.note(what, now)) return;
+        if (!this.attracts || !entry.forwarded.note(what, now)) return;
         entry.forwarded.pause(now);
         this.#tasks.run(() => this.#fetchOpen(object, 'threshold'));
       },
@@ -265,12 +272,19 @@ export class ObjectRouter implements Objects {
   async #driven(id: ObjectId): Promise<RoutedObject> {
     const entry = this.#entries.get(id);
     if (entry) return entry.object;
-    const record = await this.#deps.records.get(id);
-    if (record.owner !== this.#deps.host)
-      throw new StorageError('not_owner', `object ${id} is owned by host ${record.owner}`);
+    await this.#assertServable(await this.#deps.records.get(id));
     const object = (await this.open(id)) as RoutedObject;
     this.release(id);
     return object;
+  }
+
+  /** Where it is this host's, or its owner is gone and the copy is here. */
+  async #assertServable({ id, owner, tail }: ObjectRecord): Promise<void> {
+    const { host, hosts } = this.#deps;
+    if (owner === host) return;
+    const hasCopy = typeof tail === 'object' && tail.host === host;
+    if (!hasCopy || (await hosts.find(owner)))
+      throw new StorageError('not_owner', `object ${id} is owned by host ${owner}`);
   }
 
   async #move(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
@@ -341,18 +355,14 @@ export class ObjectRouter implements Objects {
     this.#end(id, entry);
   }
 
-  /** With all of it on the backend, any host may take the object while this one is away. */
+  /** With all of it on the backend, closing it lets any host take it while this one is away. */
   async #leaveToOthers(object: RoutedObject): Promise<void> {
-    const { clock, log, records } = this.#deps;
+    const { clock, log } = this.#deps;
     const { id, backing } = object;
     if (backing.where === 'there' || backing.kind === 'file') return;
-    const left = async () => {
-      await backing.object.sync();
-      await records.setTail(id, backing.tenure.epoch, 'backend');
-    };
     let why = 'the object store does not answer in time';
     try {
-      if ((await within(clock, leaveMsMax, left())) === 'done') return;
+      if ((await within(clock, leaveMsMax, backing.object.sync())) === 'done') return;
     } catch (error) {
       why = describeError(error);
     }

@@ -5,13 +5,14 @@
  *
  *   mine               claim the next tenure, open it
  *   another's, alive   forward
- *   another's, gone    take it, if nothing can be lost by that; else wait for the owner or for an
- *                      administrator
+ *   another's, gone    take it, if nothing can be lost by that; forward to the host of the replica,
+ *                      which takes it; else wait for one of the two or for an administrator
  */
 
 import type { StorageError } from '../core/errors.ts';
 import { describeError, isStorageError } from '../core/errors.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
+import type { ReplicaServer } from '../log/replica-server.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
@@ -25,7 +26,9 @@ import { RemoteObject } from './remote-object.ts';
 import type { Backing, Here, There } from './routed-object.ts';
 
 const firstPauseMs = 10;
-const pauseMsMax = 1000;
+const pauseMsMax = 250;
+/** What has been waited for so long is told. */
+const patienceMs = 1000;
 
 export interface OwnershipDeps {
   readonly host: HostId;
@@ -34,6 +37,10 @@ export interface OwnershipDeps {
   readonly hosts: HostRecords;
   readonly drivers: Readonly<Record<ObjectKind, ObjectDriver>>;
   readonly linkTo: (host: HostRecord) => PeerLink;
+  /** Copies of other hosts' journals that this host keeps. */
+  readonly replicas: Pick<ReplicaServer, 'seal'>;
+  /** An object begins here with the copy of an owner that is gone. */
+  readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
   readonly log: Log;
   /** Fires when the router closes. */
@@ -56,6 +63,7 @@ export class Ownership {
   /** `not_found` where there is no such object. Whatever may get better is waited for. */
   async connect(id: ObjectId): Promise<Backing> {
     const { clock, log, signal } = this.#deps;
+    const beganMs = clock.monotonicMs();
     let pauseMs = firstPauseMs;
     try {
       for (;;) {
@@ -68,9 +76,10 @@ export class Ownership {
           if (!isWorthWaiting(error)) throw error;
           why = describeError(error);
         }
-        if (pauseMs >= pauseMsMax && this.#waiting.get(id) !== why)
+        const isLong = clock.monotonicMs() - beganMs >= patienceMs;
+        if (isLong && this.#waiting.get(id) !== why)
           log.warn({ object: id, why }, 'object waits for its owner');
-        if (pauseMs >= pauseMsMax) this.#waiting.set(id, why);
+        if (isLong) this.#waiting.set(id, why);
         await clock.sleep(pauseMs, { signal });
         pauseMs = Math.min(2 * pauseMs, pauseMsMax);
       }
@@ -85,12 +94,26 @@ export class Ownership {
     const lease = await membership.current();
     const record = await records.get(id);
     if (record.owner === host) return this.#mine(record, lease);
-    const owner = await hosts.find(record.owner);
-    if (owner) return this.#forward(owner, id);
-    if (await records.take(record, host, lease.guard)) {
-      log.info({ object: id, from: record.owner, epoch: record.epoch }, 'object is taken over');
-    }
-    return undefined;
+    const server = (await hosts.find(record.owner)) ?? (await this.#replicaOf(record));
+    if (server) return this.#forward(server, id);
+    if (!(await this.#take(record, lease))) return undefined;
+    log.info({ object: id, from: record.owner, epoch: record.epoch }, 'object is taken over');
+    return this.#attempt(id);
+  }
+
+  /** The host that has the copy, if that is another one and up. */
+  async #replicaOf({ tail }: ObjectRecord): Promise<HostRecord | undefined> {
+    const { host, hosts } = this.#deps;
+    const isElsewhere = typeof tail === 'object' && tail.host !== host;
+    return isElsewhere ? hosts.find(tail.host) : undefined;
+  }
+
+  /** The copy here takes no more records from the moment on that it may become the volume. */
+  async #take(record: ObjectRecord, lease: HostLease): Promise<boolean> {
+    const { host, records, replicas } = this.#deps;
+    const { id, tail } = record;
+    if (typeof tail === 'object' && tail.host === host) await replicas.seal(id, tail.copy);
+    return records.take(record, host, lease.guard);
   }
 
   async #forward(owner: HostRecord, id: ObjectId): Promise<There> {
@@ -104,6 +127,7 @@ export class Ownership {
     const tenure = makeTenure(record.id, claim);
     const { kind } = claim;
     const object = await drivers[kind].open(tenure);
+    if (typeof claim.tail === 'object') this.#deps.noteTakenOver(record.id, object.size());
     return { where: 'here', object, kind, tenure, lease };
   }
 }
@@ -119,7 +143,7 @@ function makeTenure(id: ObjectId, claim: Claim): Here['tenure'] {
   return {
     objectId: id,
     epoch: claim.epoch,
-    resumed: claim.resumed,
+    tail: claim.tail,
     signal: ending.signal,
     assertLive: () => ending.signal.throwIfAborted(),
     end: (reason: StorageError) => ending.abort(reason),

@@ -30,7 +30,7 @@ export interface Here {
   readonly kind: ObjectKind;
   readonly tenure: Tenure & { end(reason: StorageError): void };
   /** The lease that the tenure was claimed under. */
-  readonly lease: Pick<HostLease, 'isFresh' | 'fresh'>;
+  readonly lease: Pick<HostLease, 'isFresh' | 'fresh' | 'assertFresh'>;
 }
 
 export interface There {
@@ -147,7 +147,8 @@ export class RoutedObject implements ObjectHandle {
 
   /**
    * A request of another host, which makes the object reach `endBytes` at least. `not_owner` where
-   * this host does not drive the object any more.
+   * this host does not drive the object any more, `unavailable` where it may not know that yet: the
+   * other host looks at the registry then.
    */
   async serve<T>(request: Request<T>, endBytes = 0): Promise<T> {
     for (;;) {
@@ -156,9 +157,9 @@ export class RoutedObject implements ObjectHandle {
       if (backing.where === 'there' || this.#isClosed)
         throw new StorageError('not_owner', `object ${this.id} is not served here any more`);
       try {
-        await backing.lease.fresh();
+        backing.lease.assertFresh();
         const result = await this.#count(request(backing.object));
-        await backing.lease.fresh();
+        backing.lease.assertFresh();
         return result;
       } catch (error) {
         if (!this.#isReroutable(backing, error)) throw error;

@@ -4,6 +4,7 @@ import type { Head } from '../format/head.ts';
 import { placeLength, placeWord, placeWords } from '../format/place.ts';
 import { Journal } from '../log/journal.ts';
 import type { JournalRecord } from '../log/journal.ts';
+import { Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
@@ -70,7 +71,6 @@ async function openJournal(
   { head, map }: { readonly head: Head; readonly map: BlockMap },
 ): Promise<{ journal: Journal; volumeBytes: number }> {
   const { disk, checksum, log } = deps;
-  if (!tenure.resumed) await Journal.destroy(disk, folder);
   let { volumeBytes } = head;
   const options = {
     folder,
@@ -127,6 +127,7 @@ function assemble(
   const sequencer = new SegmentSequencer(tenure.objectId, tenure.epoch, lastDataSegment(head));
   const reader = new BlockReader({ map, journal, source, checksum });
   const onFailure = (error: unknown) => volume.fail(error);
+  const replicator = openReplicator(deps, context, { committer, journal, onFailure });
   const shared = {
     ...{ clock, log, map, committer, sequencer, uploader, checksum },
     signal,
@@ -141,7 +142,10 @@ function assemble(
       yieldTurn,
       checkpointer,
       volumeBytes: () => writer.volumeBytes,
-      onTrimmed: () => room.wake(),
+      onTrimmed: () => {
+        room.wake();
+        replicator.trimmed();
+      },
     },
     settings,
   );
@@ -159,13 +163,34 @@ function assemble(
   );
   const volume: Volume = new Volume({
     ...{ tenure, log, journal, map, reader, writer, readAhead, room, destager, checkpointer },
-    ...{ committer, uploader, yieldTurn, stop, onClosed },
+    ...{ committer, uploader, replicator, clock, yieldTurn, stop, onClosed },
     discardJournal: () => Journal.destroy(deps.disk, context.folder),
   });
   if (!map.active.isEmpty || volumeBytes !== head.volumeBytes)
     destager.noteChange(map.active.rowCount * blockBytes);
   checkpointer.checkpointIfDue();
   return volume;
+}
+
+function openReplicator(
+  { replication, clock, log }: Deps,
+  { tenure, signal }: OpenContext,
+  parts: {
+    readonly committer: HeadCommitter;
+    readonly journal: Journal;
+    readonly onFailure: (error: unknown) => void;
+  },
+): Replicator {
+  const { mode, hosts, records } = replication;
+  const { committer, journal, onFailure } = parts;
+  const replicator = new Replicator({
+    ...{ tenure, mode, hosts, journal, clock, log, signal, onFailure },
+    record: (tail) => records.setTail(tenure.objectId, tenure.epoch, tail),
+    committedSequence: () => committer.head.journalSequence,
+  });
+  // What was recovered shall have a copy as well.
+  if (tenure.tail !== 'backend') replicator.start();
+  return replicator;
 }
 
 /** Asks for what lies in segments, a contiguous run at a time, as far as the map is in memory. */

@@ -5,10 +5,13 @@
  */
 
 import { invariant } from '../core/invariant.ts';
+import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { Journal } from '../log/journal.ts';
+import { folderName } from '../log/replica-server.ts';
 import { TailReader } from '../log/tail-reader.ts';
 import { recordsIn, TailStore } from '../log/tail-store.ts';
+import type { Tail } from '../ports/tenure.ts';
 import type { VolumeDriverDeps } from './volume-deps.ts';
 import { loadHead } from './recovery.ts';
 
@@ -68,7 +71,28 @@ export class TailTransfer {
     disk.syncFolder(this.#deps.journalFolder);
   }
 
-  /** The volume is another host's now. */
+  /**
+   * Makes the journal what a tenure begins with. `unavailable` where the SSD has lost it: the
+   * registry says that there are changes which only this host has.
+   */
+  async adopt(id: ObjectId, tail: Tail): Promise<void> {
+    const { disk, journalFolder, replication } = this.#deps;
+    if (tail === 'backend') return this.discard(id);
+    const copy = typeof tail === 'object' && folderName(id, tail.copy);
+    if (copy !== false && disk.list(replication.folder).includes(copy)) {
+      await this.discard(id);
+      disk.makeFolder(journalFolder);
+      disk.rename(`${replication.folder}/${copy}`, this.#folder(id));
+      disk.syncFolder(journalFolder);
+      disk.syncFolder(replication.folder);
+    } else if (!disk.list(journalFolder).includes(id))
+      throw new StorageError(
+        'unavailable',
+        `object ${id} waits for an administrator: its last changes are not on this host's SSD any more`,
+      );
+  }
+
+  /** The volume is another host's now, or all of it is on the backend. */
   discard(id: ObjectId): Promise<void> {
     return Journal.destroy(this.#deps.disk, this.#folder(id));
   }

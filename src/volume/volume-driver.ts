@@ -85,8 +85,9 @@ export class VolumeDriver implements ObjectDriver {
 
   async open(tenure: Tenure): Promise<Volume> {
     const { backend, sources, bucketOf } = this.#deps;
-    const { objectId: id } = tenure;
+    const { objectId: id, tail } = tenure;
     if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open already');
+    await this.#tails.adopt(id, tail);
     if ((await this.#deps.heads.loadHead(id)) === undefined) await this.create(tenure);
     const stop = new AbortController();
     const signal = AbortSignal.any([tenure.signal, stop.signal]);

@@ -15,8 +15,11 @@ import type { Eventually } from '../core/eventually.ts';
 import { chain, isPending } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
+import { within } from '../core/within.ts';
 import type { Journal } from '../log/journal.ts';
+import type { ReplicaStatus, Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
 import type { Tenure } from '../ports/tenure.ts';
@@ -31,6 +34,8 @@ import type { ReadAhead } from './read-ahead.ts';
 import { seekInMap } from './seek.ts';
 
 const { blockBytes } = limits;
+/** How long the registry is waited for when a volume is closed. */
+const leaveMsMax = 3000;
 
 export interface VolumeParts {
   readonly tenure: Tenure;
@@ -45,6 +50,8 @@ export interface VolumeParts {
   readonly checkpointer: Checkpointer;
   readonly committer: HeadCommitter;
   readonly uploader: SegmentUploader;
+  readonly replicator: Replicator;
+  readonly clock: Clock;
   readonly yieldTurn: () => Promise<void>;
   /** Ends background work. */
   readonly stop: AbortController;
@@ -54,7 +61,7 @@ export interface VolumeParts {
 }
 
 /** For `wharf vdisk show`. */
-export interface VolumeStatus {
+export interface VolumeStatus extends ReplicaStatus {
   readonly sizeBytes: number;
   readonly usedBytes: number;
   readonly notDestagedBytes: number;
@@ -73,10 +80,13 @@ export interface VolumeStatus {
 export class Volume implements DataObject {
   readonly id: ObjectId;
   readonly #parts: VolumeParts;
+  /** Changes are acknowledged when they are where they must be. */
+  readonly #protected = () => this.#parts.replicator.written(this.#parts.journal.lastSequence);
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: unknown;
   #damagedReads = 0;
   #closing: Promise<void> | undefined;
+  #abandoning: Promise<void> | undefined;
 
   constructor(parts: VolumeParts) {
     this.id = parts.tenure.objectId;
@@ -92,7 +102,7 @@ export class Volume implements DataObject {
   }
 
   status(): VolumeStatus {
-    const { map, journal, room, tenure, uploader } = this.#parts;
+    const { map, journal, room, tenure, uploader, replicator } = this.#parts;
     const uploaded = uploader.statistics;
     return {
       sizeBytes: this.size(),
@@ -106,6 +116,7 @@ export class Volume implements DataObject {
       waiting: room.reason,
       uploadedBytes: uploaded.bytes,
       uploadedSegments: uploaded.segments,
+      ...replicator.status,
     };
   }
 
@@ -128,17 +139,17 @@ export class Volume implements DataObject {
 
   write(offset: number, data: Uint8Array): Eventually<void> {
     this.assertWritable();
-    return this.#parts.writer.write(offset, data);
+    return chain(this.#parts.writer.write(offset, data), this.#protected);
   }
 
   trim(offset: number, length: number): Eventually<void> {
     this.assertWritable();
-    return this.#parts.writer.trim(offset, length);
+    return chain(this.#parts.writer.trim(offset, length), this.#protected);
   }
 
   resize(bytes: number): Eventually<void> {
     this.assertWritable();
-    return this.#parts.writer.resize(bytes);
+    return chain(this.#parts.writer.resize(bytes), this.#protected);
   }
 
   seek(offset: number, what: 'data' | 'hole'): Eventually<number | undefined> {
@@ -149,7 +160,8 @@ export class Volume implements DataObject {
 
   async flush(): Promise<void> {
     this.assertWritable();
-    await this.#parts.journal.sync();
+    const { journal, replicator } = this.#parts;
+    await Promise.all([journal.sync(), replicator.durable(journal.lastSequence)]);
     // The right may have ended while the disk was at work: then this host may not acknowledge.
     this.assertWritable();
   }
@@ -164,9 +176,11 @@ export class Volume implements DataObject {
     return this.#closing;
   }
 
+  /** Breaks off a `close` that waits. */
   abandon(): Promise<void> {
-    this.#closing ??= this.#abandon();
-    return this.#closing;
+    this.#closing?.catch(() => {});
+    this.#abandoning ??= this.#abandon();
+    return this.#abandoning;
   }
 
   /** Background work failed: nothing more can be promised. */
@@ -181,16 +195,29 @@ export class Volume implements DataObject {
   }
 
   async #close(): Promise<void> {
-    if (this.#state === 'open') await this.#parts.journal.sync();
-    const { map, committer } = this.#parts;
-    const isClean =
-      this.#state === 'open' &&
-      map.journalBlocks === 0 &&
-      map.active.isEmpty &&
-      committer.head.volumeBytes === this.size();
+    if (this.#state === 'open') await this.flush();
+    const isLeft = this.#state === 'open' && this.#isOnBackend() && (await this.#leave());
     await this.#letGo();
     await this.#parts.journal.close();
-    if (isClean) await this.#parts.discardJournal();
+    if (isLeft) await this.#parts.discardJournal();
+  }
+
+  #isOnBackend(): boolean {
+    const { map, committer } = this.#parts;
+    return (
+      map.journalBlocks === 0 && map.active.isEmpty && committer.head.volumeBytes === this.size()
+    );
+  }
+
+  /** Records that any host may take the volume; false where that is not known to be recorded. */
+  async #leave(): Promise<boolean> {
+    const { replicator, clock, log } = this.#parts;
+    try {
+      return (await within(clock, leaveMsMax, replicator.leave())) === 'done';
+    } catch (error) {
+      log.warn({ error: describeError(error) }, 'volume stays with this host');
+      return false;
+    }
   }
 
   async #abandon(): Promise<void> {
@@ -199,10 +226,12 @@ export class Volume implements DataObject {
   }
 
   async #letGo(): Promise<void> {
+    if (this.#state === 'closed') return;
     this.#state = 'closed';
-    const { stop, destager, reader, map } = this.#parts;
+    const { stop, destager, reader, map, replicator } = this.#parts;
     stop.abort(new StorageError('closed', 'the volume is closed'));
     await destager.drained();
+    await replicator.drained();
     await reader.settled();
     map.tree.close();
     this.#parts.onClosed();

@@ -7,9 +7,14 @@ import { MemoryBackend } from '../../src/backend/memory-backend.ts';
 import { noFaults, withFaults } from '../../src/backend/with-faults.ts';
 import { RetryMonitor, withRetry } from '../../src/backend/with-retry.ts';
 import { SegmentCache } from '../../src/cache/segment-cache.ts';
-import type { HostId } from '../../src/core/units.ts';
-import { hostId, MiB } from '../../src/core/units.ts';
+import { StorageError } from '../../src/core/errors.ts';
+import type { HostId, ObjectId } from '../../src/core/units.ts';
+import { hostId, KiB, MiB } from '../../src/core/units.ts';
+import { isOfReplica } from '../../src/format/peer-message.ts';
 import { FileDriver } from '../../src/file/file-driver.ts';
+import { ReplicaHosts } from '../../src/log/replica-hosts.ts';
+import { ReplicaServer } from '../../src/log/replica-server.ts';
+import type { ReplicaMode } from '../../src/log/replicator.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { MemoryDisk } from '../../src/platform/memory-disk.ts';
 import { seededRandom } from '../../src/platform/random.ts';
@@ -20,6 +25,8 @@ import { MemoryStore } from '../../src/registry/memory-store.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import { Membership } from '../../src/router/membership.ts';
 import { ObjectRouter } from '../../src/router/object-router.ts';
+import { ReplicaKeeper } from '../../src/router/replica-keeper.ts';
+import { takeOver } from '../../src/router/takeover.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import { VolumeDriver } from '../../src/volume/volume-driver.ts';
 import { MemoryNetwork } from './memory-peers.ts';
@@ -28,12 +35,15 @@ import { quietLog } from './quiet-log.ts';
 import { smallSettings } from './volume-world.ts';
 
 export const leaseSettings = { ttlMs: 300, marginMs: 50 };
+const replicaTimeoutMs = 200;
 const handover = { reads: 20, writes: 20, windowMs: 60_000, coolDownMs: 50 };
 
 export interface WorldOptions {
   readonly volumes?: Partial<VolumeSettings>;
   /** Whether trouble of the backend is waited for. */
   readonly retries?: boolean;
+  /** Default: none. */
+  readonly replica?: ReplicaMode;
 }
 
 export interface WorldHost {
@@ -43,8 +53,12 @@ export interface WorldHost {
   readonly disk: MemoryDisk;
   /** Of the renewals of its lease. */
   readonly renewing: PausableClock;
+  /** What it has taken over from copies. */
+  readonly takenOver: { id: ObjectId; sizeBytes: number }[];
   /** The process dies: it answers nobody, and nothing is flushed. */
   kill(): Promise<void>;
+  /** The power goes: unsynced bytes may be lost, by the seed, and the process dies. */
+  cutPower(seed: number): Promise<void>;
   /** Drained, and its lease given back. */
   stop(): Promise<void>;
 }
@@ -63,6 +77,8 @@ export class ClusterWorld implements AsyncDisposable {
   readonly #disks = new Map<string, MemoryDisk>();
   readonly #options: WorldOptions;
   readonly #registries: MemoryRegistry[] = [];
+  readonly #keepers: ReplicaKeeper[] = [];
+  readonly #volumes: VolumeDriver[] = [];
   #instances = 0;
 
   constructor(options: WorldOptions = {}) {
@@ -88,12 +104,26 @@ export class ClusterWorld implements AsyncDisposable {
       { registry, hosts, clock, log, record },
       leaseSettings,
     );
-    const drivers = await this.#drivers(disk, records);
-    const peers = network.join(id, address, (from, message) => router.handle(from, message));
+    const checksum = tableChecksum();
+    const replicas = new ReplicaServer(
+      { disk, checksum, clock, log, folder: '/replicas' },
+      { fileBytes: 256 * KiB, freeBytesMin: 0 },
+    );
+    const peers = network.join(id, address, (from, message) =>
+      isOfReplica(message.kind) ? replicas.handle(from, message) : router.handle(from, message),
+    );
+    const replicaHosts = new ReplicaHosts(
+      { host: id, domain: undefined, hosts, peers, clock, checksum },
+      replicaTimeoutMs,
+    );
+    const drivers = await this.#drivers(disk, records, replicaHosts);
+    const takenOver: WorldHost['takenOver'] = [];
     const router: ObjectRouter = new ObjectRouter(
       {
         ...{ host: id, records, hosts, peers, clock, log, ...drivers },
         membership,
+        replicas,
+        noteTakenOver: (object, sizeBytes) => takenOver.push({ id: object, sizeBytes }),
         tails: {
           shorten: (object) => drivers.volumes.shorten(object),
           read: (object, epoch) => drivers.volumes.tails.read(object, epoch),
@@ -103,15 +133,29 @@ export class ClusterWorld implements AsyncDisposable {
       },
       { idleObjectsMax: 8, handover },
     );
+    const keeper = new ReplicaKeeper({
+      ...{ replicas, records, hosts, host: id, clock, log },
+      takeOver: (object) => takeOver({ router, records, hosts, log }, object, false),
+    });
+    this.#keepers.push(keeper);
+    this.#volumes.push(drivers.volumes);
+    const die = async (left: MemoryDisk) => {
+      network.leave(address);
+      void keeper.close();
+      this.#disks.set(name, left);
+      await registry.close();
+      endWork(drivers.volumes);
+      // Its lease has to run out; this only ends those who wait for it to be renewed.
+      membership.leave().catch(() => {});
+    };
     return {
-      ...{ id, router, disk, renewing, volumes: drivers.volumes },
-      kill: async () => {
-        network.leave(address);
-        this.#disks.set(name, disk.reopened());
-        await registry.close();
-      },
+      ...{ id, router, disk, renewing, takenOver, volumes: drivers.volumes },
+      kill: () => die(disk.reopened()),
+      cutPower: (seed) => die(disk.crash(seededRandom(seed))),
       stop: async () => {
+        await keeper.close();
         await router.close();
+        await replicas.close();
         await peers.close();
         await membership.leave();
         await registry.close();
@@ -121,10 +165,12 @@ export class ClusterWorld implements AsyncDisposable {
 
   /** Hosts that were not stopped renew their leases no more. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#keepers.map((keeper) => keeper.close()));
     await Promise.all(this.#registries.map((registry) => registry.close()));
+    for (const volumes of this.#volumes) endWork(volumes);
   }
 
-  async #drivers(disk: MemoryDisk, records: ObjectRecords) {
+  async #drivers(disk: MemoryDisk, records: ObjectRecords, replicaHosts: ReplicaHosts) {
     const { clock, log } = this;
     const platform = { disk, log, clock, checksum: tableChecksum() };
     const random = seededRandom(7);
@@ -142,6 +188,10 @@ export class ClusterWorld implements AsyncDisposable {
       {
         ...{ ...platform, backend, sources, heads: records.heads('volume') },
         ...{ journalFolder: '/journal', bucketOf: (of: string) => `volume-${of}` },
+        replication: {
+          ...{ records, hosts: replicaHosts, folder: '/replicas' },
+          mode: this.#options.replica ?? 'none',
+        },
       },
       { ...smallSettings, ...this.#options.volumes },
     );
@@ -151,4 +201,10 @@ export class ClusterWorld implements AsyncDisposable {
     );
     return { volumes, files };
   }
+}
+
+/** Of a process that has died. */
+function endWork(volumes: VolumeDriver): void {
+  const reason = new StorageError('closed', 'the process has died');
+  for (const { id } of volumes.statuses()) volumes.opened(id)?.fail(reason);
 }

@@ -65,8 +65,8 @@ export class FileWorld {
   async open(id = fileId(1)): Promise<{ file: SmallFile; tenure: TestTenure }> {
     await this.backend.createBucket(bucket);
     await this.records.create(id, 'file', host);
-    const { epoch, resumed } = await this.records.claim(id, host);
-    const tenure = tenureOf(id, epoch, resumed);
+    const { epoch, tail } = await this.records.claim(id, host);
+    const tenure = tenureOf(id, epoch, tail);
     return { file: await this.driver.open(tenure), tenure };
   }
 

@@ -12,7 +12,9 @@ import { directSource } from '../../src/cache/direct-source.ts';
 import { SegmentFetcher } from '../../src/cache/segment-fetcher.ts';
 import { SegmentCache } from '../../src/cache/segment-cache.ts';
 import type { ObjectId } from '../../src/core/units.ts';
+import { StorageError } from '../../src/core/errors.ts';
 import { hostId, KiB, objectId } from '../../src/core/units.ts';
+import { ReplicaHosts } from '../../src/log/replica-hosts.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { MemoryDisk } from '../../src/platform/memory-disk.ts';
 import { seededRandom } from '../../src/platform/random.ts';
@@ -22,7 +24,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import type { SegmentSources } from '../../src/volume/volume-deps.ts';
+import type { Replication, SegmentSources } from '../../src/volume/volume-deps.ts';
 import { VolumeDriver } from '../../src/volume/volume-driver.ts';
 import { quietLog } from './quiet-log.ts';
 import type { TestTenure } from './tenure.ts';
@@ -42,6 +44,18 @@ export const smallSettings: VolumeSettings = {
 };
 
 export const host = hostId('a');
+
+/** No other host keeps a copy. */
+export function aloneWith(records: ObjectRecords): Replication {
+  const clock = systemClock(undefined);
+  const peers = {
+    call: () => Promise.reject(new StorageError('unavailable', 'no such host')),
+    close: () => Promise.resolve(),
+  };
+  const hosts = { list: () => Promise.resolve([]) };
+  const deps = { host, domain: undefined, hosts, peers, clock, checksum: tableChecksum() };
+  return { mode: 'none', hosts: new ReplicaHosts(deps, 1000), records, folder: '/replicas' };
+}
 
 export class VolumeWorld {
   readonly id: ObjectId;
@@ -85,14 +99,14 @@ export class VolumeWorld {
     await this.records.create(this.id, 'volume', host);
     const { epoch } = await this.records.claim(this.id, host);
     const driver = await this.#makeDriver();
-    await driver.create(tenureOf(this.id, epoch, false));
+    await driver.create(tenureOf(this.id, epoch, 'backend'));
     return this.open();
   }
 
   /** Opens it as a new process of the host does. */
   async open(): Promise<Volume> {
-    const { epoch, resumed } = await this.records.claim(this.id, host);
-    this.#tenure = tenureOf(this.id, epoch, resumed);
+    const { epoch, tail } = await this.records.claim(this.id, host);
+    this.#tenure = tenureOf(this.id, epoch, tail);
     this.#driver = await this.#makeDriver();
     return this.#driver.open(this.#tenure);
   }
@@ -146,6 +160,7 @@ export class VolumeWorld {
         heads: this.records.heads('volume'),
         journalFolder: '/journal',
         bucketOf: (id) => `wharf-${id}`,
+        replication: aloneWith(this.records),
       },
       this.settings,
     );
