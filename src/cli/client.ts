@@ -15,7 +15,8 @@ export interface RunningDaemon {
   readonly admin: string;
   readonly mount: string;
   readonly pid: number;
-  readonly vpool: string;
+  /** Its folder: daemons of one share a vPool. */
+  readonly playground: string;
 }
 
 function isAlive(pid: number): boolean {
@@ -45,7 +46,7 @@ export function runningDaemons(): RunningDaemon[] {
   });
 }
 
-/** By --admin, WHARF_ADMIN, the mount that a path lies on, the current folder, or the only one. */
+/** By --admin, WHARF_ADMIN, the mount that a path lies on, the current folder, or any of one vPool. */
 export function findAdmin(given: string | undefined, path?: string): string {
   const named = given ?? process.env['WHARF_ADMIN'];
   if (named !== undefined) return named;
@@ -65,7 +66,7 @@ export function findAdmin(given: string | undefined, path?: string): string {
       'no running daemon was found; start one with `wharf up`',
       exitCode.unreachable,
     );
-  if (candidates.length > 1)
+  if (candidates.some(({ playground }) => playground !== only.playground))
     throw new CliError(
       `several daemons run; choose one with --admin: ${candidates.map(({ admin }) => admin).join(' ')}`,
       exitCode.usage,

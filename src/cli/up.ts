@@ -147,7 +147,7 @@ export async function up(options: UpOptions): Promise<number> {
     options,
     running.map(({ ready }) => ready),
   );
-  const codes = await Promise.all(running.map((one) => watch(one, isStopping)));
+  const codes = await Promise.all(running.map((one) => watch(options, one, isStopping)));
   line.stop();
   return Math.max(...codes);
 }
@@ -161,8 +161,12 @@ async function start(settings: SettingsInput, children: ChildProcess[]): Promise
 }
 
 /** Until the daemon ends; gives the exit code that its end is worth. */
-async function watch({ ready, end }: Running, isStopping: () => boolean): Promise<number> {
-  const forget = remember(ready);
+async function watch(
+  options: UpOptions,
+  { ready, end }: Running,
+  isStopping: () => boolean,
+): Promise<number> {
+  const forget = remember(options, ready);
   try {
     const { code, signal } = await end;
     if (isStopping()) return code ?? exitCode.failed;
@@ -204,11 +208,11 @@ function stop(child: ChildProcess): void {
 }
 
 /** Writes the daemon down for the other commands to find. */
-function remember({ admin, mount, pid }: Ready): () => void {
+function remember(options: UpOptions, { admin, mount, pid }: Ready): () => void {
   const folder = runtimeFolder();
   const file = join(folder, `${pid}.json`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  writeFileSync(file, JSON.stringify({ admin, mount, pid, vpool }));
+  writeFileSync(file, JSON.stringify({ admin, mount, pid, playground: resolve(options.dir) }));
   return () => rmSync(file, { force: true });
 }
 
@@ -236,6 +240,9 @@ Ctrl-C stops: journals are synced, the vPool is unmounted, the data stays.
 }
 
 interface LiveStatus {
+  readonly host: string;
+  readonly objects: { driven: number; forwarded: number; moving: number };
+  readonly volumesWithoutReplica: number;
   readonly openVolumes: number;
   readonly notDestagedBytes: number;
   readonly cache: { hits: number; misses: number };
@@ -256,7 +263,7 @@ function showStatusLine(options: UpOptions, hosts: readonly Ready[]): { stop(): 
     const reads = hits + sum(({ cache }) => cache.misses);
     const trouble = answers.find(({ backend }) => backend.error !== undefined);
     const text =
-      `hosts ${answers.length} | volumes open ${sum(({ openVolumes }) => openVolumes)} | ` +
+      `${answers.map(describeHost).join(' | ')} | ` +
       `not destaged ${formatSize(sum(({ notDestagedBytes }) => notDestagedBytes))} | ` +
       `cache hits ${reads === 0 ? '-' : `${((100 * hits) / reads).toFixed(0)} %`} | ` +
       `backend ${trouble?.backend.error ?? 'ok'}`;
@@ -269,6 +276,17 @@ function showStatusLine(options: UpOptions, hosts: readonly Ready[]): { stop(): 
       process.stdout.write('\r\u001b[K');
     },
   };
+}
+
+/** What it serves: `a drives 3, forwards 1, moves 1`. */
+function describeHost({ host, objects, volumesWithoutReplica }: LiveStatus): string {
+  const { driven, forwarded, moving } = objects;
+  const rest = [
+    ...(forwarded > 0 ? [`forwards ${forwarded}`] : []),
+    ...(moving > 0 ? [`moves ${moving}`] : []),
+    ...(volumesWithoutReplica > 0 ? [`without replica ${volumesWithoutReplica}`] : []),
+  ];
+  return [`${host} drives ${driven}`, ...rest].join(', ');
 }
 
 /** Takes away what a dead daemon left mounted. */

@@ -24,7 +24,9 @@ export interface VdiskReport {
   readonly owner: string;
   readonly epoch: number;
   readonly isPinned: boolean;
-  /** `open`, `failed`, `idle`, or `forwarded`: another host serves it, and this one uses it. */
+  /**
+   * `open`, `failed`, `idle`, `moving`, or `forwarded`: another host serves it, and this one uses it.
+   */
   readonly state: string;
   readonly waiting?: string | undefined;
   /** Where changes are that are not on the backend yet. */
@@ -93,7 +95,7 @@ export function daemonEndpoints(
       owner: record?.owner ?? settings.host,
       epoch: record?.epoch ?? 0,
       isPinned: record?.isPinned ?? false,
-      state: status?.state ?? stateOf(id),
+      state: status?.state === 'open' || !status ? stateOf(id, status?.state) : status.state,
       changes: record ? whereChangesAre(record, status?.degraded) : 'on the backend',
       ...(typeof record?.tail === 'object' && { replica: record.tail.host }),
       ...(waiting !== undefined && { waiting }),
@@ -111,9 +113,15 @@ export function daemonEndpoints(
       `reached the object store (at most ${most}): wharf vdisk takeover ${path} --accept-loss`
     );
   };
-  const stateOf = (id: ObjectId | undefined) => {
+  const stateOf = (id: ObjectId | undefined, local = 'idle') => {
     const open = [...stack.router.openObjects()].find((object) => object.id === id);
-    return open && open.owner !== settings.host ? 'forwarded' : 'idle';
+    if (open?.isMoving) return 'moving';
+    return open && open.owner !== settings.host ? 'forwarded' : local;
+  };
+  const countOpen = (open: readonly { owner: string; isMoving: boolean }[]) => {
+    const driven = open.filter(({ owner }) => owner === settings.host).length;
+    const moving = open.filter(({ isMoving }) => isMoving).length;
+    return { driven, forwarded: open.length - driven, moving };
   };
   const pathOf = (query: URLSearchParams) => {
     const path = query.get('path') ?? '';
@@ -141,6 +149,7 @@ export function daemonEndpoints(
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
+      objects: countOpen([...stack.router.openObjects()]),
       waitingForOwners: [...stack.router.waiting].map(([id, why]) => ({ id, why })),
       transport,
       requests: requestCounts(),

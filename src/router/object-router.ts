@@ -190,11 +190,11 @@ export class ObjectRouter implements Objects {
     await this.#links.to(destination).ask(id, { kind: peerKind.moveFetch });
   }
 
-  /** Objects that are open here: driven, or forwarded to `owner`. */
-  *openObjects(): Iterable<{ readonly id: ObjectId; readonly owner: HostId }> {
+  /** Objects that are open here: driven, or forwarded to `owner`; or on the way between hosts. */
+  *openObjects(): Iterable<{ id: ObjectId; owner: HostId; isMoving: boolean }> {
     for (const [id, { object }] of this.#entries) {
-      const { backing } = object;
-      yield { id, owner: backing.where === 'here' ? this.#deps.host : backing.owner };
+      const { backing, isHeld: isMoving } = object;
+      yield { id, owner: backing.where === 'here' ? this.#deps.host : backing.owner, isMoving };
     }
   }
 

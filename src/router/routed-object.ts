@@ -76,6 +76,11 @@ export class RoutedObject implements ObjectHandle {
     return this.#backing;
   }
 
+  /** Requests wait while what serves it changes. */
+  get isHeld(): boolean {
+    return this.#held !== undefined;
+  }
+
   /** Requests of this host's front ends so far. */
   get localRequests(): number {
     return this.#localRequests;
