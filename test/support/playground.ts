@@ -50,7 +50,8 @@ export class Playground implements AsyncDisposable {
 
   async start(...flags: string[]): Promise<Ready> {
     const main = join(root, 'src/cli/main.ts');
-    const argv = [main, 'up', '--dir', this.folder, '--json', ...flags];
+    // Of a flag that is given twice the last one counts.
+    const argv = [main, 'up', '--dir', this.folder, '--json', '--hosts', '1', ...flags];
     const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     let output = '';
