@@ -1,7 +1,7 @@
 /**
  * A real guest for end-to-end tests: Debian's cloud kernel and a busybox initramfs, booted by QEMU
  * under software emulation, with a disk of the vPool on virtio and `cache=none`. The init script
- * takes its orders from the kernel's command line, says how it went, and powers off.
+ * takes its orders from the kernel's command line and says how it went on its console.
  */
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -29,7 +29,18 @@ export const cannotBoot: string | false = !kernel
       ? 'no busybox-static'
       : false;
 
-/** `write`: makes files with checksums and syncs. `check`: finds them whole. */
+/** What `stamp` writes: regions in turn, each block with the number of its round and its own. */
+export const stampLayout = { regions: 4, regionBlocks: 256, blockBytes: 4096 } as const;
+
+/** What the guest says when a round is durable and has been read back. */
+export const roundSaid = /WHARF-GUEST: ROUND (\d+)\r?\n/g;
+
+export type GuestOrder = 'write' | 'check' | 'stamp';
+
+/**
+ * `write`: makes files with checksums and syncs. `check`: finds them whole. Both power off.
+ * `stamp`: writes, syncs, reads and compares rounds of stamped blocks until it is ended.
+ */
 const initScript = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
@@ -37,6 +48,21 @@ for module in /modules/*.ko; do insmod $module; done
 order=$(sed 's/.*wharf.order=\\([a-z]*\\).*/\\1/' /proc/cmdline)
 sleep 1
 fail() { echo "WHARF-GUEST: FAIL $1"; poweroff -f; }
+stamp() {
+  round=0
+  while :; do
+    round=$((round + 1))
+    at=$((round % ${stampLayout.regions} * ${stampLayout.regionBlocks}))
+    awk -v round=$round -v at=$at 'BEGIN {
+      for (i = 0; i < ${stampLayout.regionBlocks}; i++) printf "%08d %08d %4077d\\n", round, at + i, round
+    }' > /stamps
+    dd if=/stamps of=/dev/vda bs=4096 seek=$at oflag=direct conv=notrunc,fsync 2>/dev/null || fail write
+    dd if=/dev/vda bs=4096 skip=$at count=${stampLayout.regionBlocks} iflag=direct 2>/dev/null |
+      cmp -s - /stamps || fail compare
+    echo "WHARF-GUEST: ROUND $round"
+  done
+}
+[ $order = stamp ] && stamp
 mkdir -p /disk
 mount -t ext4 /dev/vda /disk || fail mount
 case $order in
@@ -77,18 +103,25 @@ export interface Boot {
   readonly console: string;
 }
 
-/** Boots the guest with `disk` and gives what it said. `folder` is for what the boot needs. */
+/** What QEMU boots the guest with; `folder` is for what the boot needs. */
+export function guestArguments(folder: string, order: GuestOrder): string[] {
+  return [
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'Nehalem', '-machine', 'q35'],
+    ...['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
+    ...['-kernel', kernel ?? '', '-initrd', buildInitramfs(folder)],
+    ...['-append', `console=ttyS0 panic=-1 quiet wharf.order=${order}`],
+  ];
+}
+
+/** Boots the guest with `disk` and gives what it said. */
 export async function bootGuest(
   folder: string,
   disk: string,
   order: 'write' | 'check',
 ): Promise<Boot> {
-  const initramfs = buildInitramfs(folder);
   const argv = [
-    ...['-accel', 'tcg,thread=multi', '-cpu', 'Nehalem', '-machine', 'q35', '-m', '256'],
-    ...['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
-    ...['-kernel', kernel ?? '', '-initrd', initramfs],
-    ...['-append', `console=ttyS0 panic=-1 quiet wharf.order=${order}`],
+    ...guestArguments(folder, order),
+    ...['-m', '256'],
     '-drive',
     `file=${disk},format=raw,cache=none,if=virtio,discard=unmap`,
   ];
