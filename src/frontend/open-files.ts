@@ -16,6 +16,8 @@ export interface OpenFile {
   uses: number;
   /** Of the last change of data that the registry has not got yet. */
   modifiedNs: bigint | undefined;
+  /** The size that this host has last brought to the registry, or found there. */
+  settledBytes: number;
   /** The end of the appends that are under way. */
   appending: Promise<void>;
 }
@@ -77,12 +79,16 @@ export class OpenFiles {
         modifiedNs === undefined &&
         now.sizeBytes === record.sizeBytes &&
         now.allocatedBytes === record.allocatedBytes;
-      if (isSame) return;
+      if (isSame) {
+        file.settledBytes = now.sizeBytes;
+        return;
+      }
       const outcome = await this.#namespace.registry.transact({
         compares: [isAt(keys.inode(file.ino), found.revision)],
         writes: [putInode(now)],
       });
       if (!outcome.committed) continue;
+      file.settledBytes = now.sizeBytes;
       if (file.modifiedNs === modifiedNs) file.modifiedNs = undefined;
       return;
     }
@@ -114,7 +120,10 @@ export class OpenFiles {
       await this.#objects.create(object, kind);
       handle = await this.#objects.open(object);
     }
-    const file = { ino, handle, uses: 0, modifiedNs: undefined, appending: Promise.resolve() };
+    const file = {
+      ...{ ino, handle, uses: 0, modifiedNs: undefined, settledBytes: record.sizeBytes },
+      appending: Promise.resolve(),
+    };
     this.#files.set(ino, file);
     return file;
   }
