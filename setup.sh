@@ -62,6 +62,7 @@ if [ "$purpose" = test ]; then
   want swift-object-server swift-object
   want memcached memcached
   want etcd etcd-server
+  want ip iproute2
   want openssl openssl
   want /bin/busybox busybox-static
   ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 || missing="$missing linux-image-cloud-amd64"

@@ -1,7 +1,9 @@
 /** What tests have left behind in the temporary folder of their run, or because of it. */
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
+
+const namespaces = '/run/netns';
 
 function read(path: string): string {
   try {
@@ -30,6 +32,14 @@ function processesOf(folder: string): string[] {
     });
 }
 
+/** Network namespaces are named by the folder. */
+function namespacesOf(folder: string): string[] {
+  const names = existsSync(namespaces) ? readdirSync(namespaces) : [];
+  return names
+    .filter((name) => name.startsWith(`${basename(folder)}-`))
+    .map((name) => `network namespace ${name}`);
+}
+
 export function leaksIn(folder: string): string[] {
   const mounts = read('/proc/self/mounts')
     .split('\n')
@@ -42,6 +52,7 @@ export function leaksIn(folder: string): string[] {
   return [
     ...mounts.map((path) => `mount ${path}`),
     ...loops,
+    ...namespacesOf(folder),
     ...processesOf(folder),
     ...readdirSync(folder).map((name) => `folder ${join(folder, name)}`),
   ];

@@ -17,9 +17,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { seededRandom } from '../../src/platform/random.ts';
 import { Daemon } from '../support/daemon.ts';
 import { cannotMount } from '../support/playground.ts';
+import { blockBytes, stamp, Versions, versionIn } from '../support/versions.ts';
 
 const rounds = Number(process.env['WHARF_KILLS'] ?? 200);
-const blockBytes = 4096;
 const blocks = 4096;
 const files = 8;
 const fileBytes = 2 * blockBytes;
@@ -34,54 +34,7 @@ const settings = {
   },
 };
 
-/** What may be found of one thing: versions are given in the order in which they are written. */
-class Versions {
-  /** The oldest that may be found. */
-  readonly #sure: Uint32Array;
-  /** The newest. */
-  readonly #asked: Uint32Array;
-
-  constructor(count: number) {
-    this.#sure = new Uint32Array(count);
-    this.#asked = new Uint32Array(count);
-  }
-
-  ask(index: number, version: number): void {
-    this.#asked[index] = version;
-  }
-
-  promise(index: number, version: number): void {
-    this.#sure[index] = Math.max(version, this.#sure[index] as number);
-  }
-
-  /** What is found after a crash stays. */
-  check(index: number, found: number, what: string): void {
-    const [sure, asked] = [this.#sure[index] as number, this.#asked[index] as number];
-    assert.ok(found >= sure && found <= asked, `${what} ${index}: ${found}, not ${sure}..${asked}`);
-    this.#sure[index] = found;
-    this.#asked[index] = found;
-  }
-}
-
-/** Bytes that say what they are and which write made them, block by block. */
-function stamp(index: number, version: number, bytes: number): Buffer {
-  const stamped = Buffer.alloc(bytes, version & 0xff);
-  for (let at = 0; at < bytes; at += blockBytes) {
-    stamped.writeUInt32LE(index, at);
-    stamped.writeUInt32LE(version, at + 4);
-    stamped.writeUInt32LE(version, at + blockBytes - 4);
-  }
-  return stamped;
-}
-
 const list = (names: ReadonlySet<string>) => [...names].join(' ');
-
-/** The version, or -1 for what no write can have left. */
-function versionIn(bytes: Buffer, index: number): number {
-  const version = bytes.length === 0 ? 0 : bytes.readUInt32LE(4);
-  if (version === 0) return bytes.every((byte) => byte === 0) ? 0 : -1;
-  return bytes.equals(stamp(index, version, bytes.length)) ? version : -1;
-}
 
 class World {
   readonly #daemon: Daemon;
@@ -159,7 +112,7 @@ class World {
     busy.add(block);
     const version = this.#next();
     this.#blocks.ask(block, version);
-    await volume.write(stamp(block, version, blockBytes), 0, blockBytes, block * blockBytes);
+    await volume.write(stamp(block, version), 0, blockBytes, block * blockBytes);
     this.#blocks.promise(block, version);
     if (this.#random() < 0.02) await volume.datasync();
     busy.delete(block);

@@ -1,6 +1,7 @@
 /**
- * One daemon with settings of its own, as a process that a test may kill at any moment. Killed,
- * stopped, unmounted and removed when it is disposed of.
+ * One daemon with settings of its own, as a process that a test may kill at any moment, on another
+ * host of the test if need be (see networks.ts). Killed, stopped, unmounted and removed when it is
+ * disposed of.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -11,7 +12,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { daemonEnvironment, daemonFile, daemonFlags } from '../../src/cli/daemon-process.ts';
 import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { loadNative } from '../../src/platform/native.ts';
+import { run } from './servers.ts';
 
+const cliFile = join(import.meta.dirname, '../../src/cli/main.ts');
 const detachFlag = 2;
 const logKept = 20_000;
 /** Longer than anything here takes: a test that waits so long has failed. */
@@ -27,11 +30,14 @@ export class Daemon implements AsyncDisposable {
   log = '';
   admin = '';
   readonly #settings: Partial<SettingsInput>;
+  readonly #enter: readonly string[];
   #child: ChildProcess | undefined;
   #ended: Promise<number | null> = Promise.resolve(0);
 
-  constructor(settings: Partial<SettingsInput> = {}) {
+  /** `enter`: what a command line begins with, to run on its host. */
+  constructor(settings: Partial<SettingsInput> = {}, enter: readonly string[] = []) {
     this.#settings = settings;
+    this.#enter = enter;
     mkdirSync(this.mount);
   }
 
@@ -45,7 +51,9 @@ export class Daemon implements AsyncDisposable {
       ...this.#settings,
     };
     writeFileSync(config, JSON.stringify(settings));
-    const child = spawn(process.execPath, [...daemonFlags, daemonFile, '--config', config], {
+    const program = [process.execPath, ...daemonFlags, daemonFile, '--config', config];
+    const [command = '', ...argv] = [...this.#enter, ...program];
+    const child = spawn(command, argv, {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: daemonEnvironment(),
     });
@@ -103,6 +111,13 @@ export class Daemon implements AsyncDisposable {
       if (performance.now() > deadline) throw new Error(`never happened: ${what}; ${this.log}`);
       await sleep(pauseMs);
     }
+  }
+
+  /** The command `wharf`, on its host. */
+  async wharf<T>(...words: readonly string[]): Promise<T> {
+    const program = [process.execPath, cliFile, ...words, '--json', '--admin', this.admin];
+    const [command = '', ...argv] = [...this.#enter, ...program];
+    return JSON.parse((await run(command, argv)).stdout) as T;
   }
 
   async status<T>(): Promise<T> {

@@ -1,14 +1,35 @@
-/** An etcd cluster of three members, from Debian's package, on free ports in a folder of its own. */
+/**
+ * An etcd cluster of three members, from Debian's package, on free ports in a folder of its own: on
+ * loopback, or on another host of the test (see networks.ts).
+ */
 
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePorts, Servers } from './servers.ts';
+import { freePorts, run, Servers } from './servers.ts';
 
 export const etcdMissing: string | false = existsSync('/usr/bin/etcd') ? false : 'no etcd-server';
 
 const names = ['one', 'two', 'three'] as const;
+
+/** Where the members run. */
+interface Place {
+  readonly address: string;
+  /** What a command line begins with, to run there. */
+  readonly enter: readonly string[];
+}
+
+const loopback: Place = { address: '127.0.0.1', enter: [] };
+
+/** Prints what a server answers. */
+const postScript = `
+const [, url, body] = process.argv;
+const response = await fetch(url, { method: 'POST', body, signal: AbortSignal.timeout(5000) });
+process.stdout.write(await response.text());
+process.exitCode = response.ok ? 0 : 1;
+`;
+
 const base64 = (text: string) => Buffer.from(text).toString('base64');
 
 export class EtcdCluster implements AsyncDisposable {
@@ -17,16 +38,22 @@ export class EtcdCluster implements AsyncDisposable {
   readonly #members: (ChildProcess | undefined)[] = [];
   readonly #extra: readonly string[];
   readonly #scheme: string;
+  readonly #place: Place;
   #clients: readonly number[] = [];
   #peers: readonly number[] = [];
 
-  private constructor(scheme: string, extra: readonly string[]) {
+  private constructor(scheme: string, extra: readonly string[], place: Place) {
     this.#scheme = scheme;
     this.#extra = extra;
+    this.#place = place;
   }
 
-  static async start(scheme = 'http', extra: readonly string[] = []): Promise<EtcdCluster> {
-    const cluster = new EtcdCluster(scheme, extra);
+  static async start(
+    scheme = 'http',
+    extra: readonly string[] = [],
+    place: Place = loopback,
+  ): Promise<EtcdCluster> {
+    const cluster = new EtcdCluster(scheme, extra, place);
     try {
       const ports = await freePorts(6);
       cluster.#clients = ports.slice(0, 3);
@@ -40,7 +67,7 @@ export class EtcdCluster implements AsyncDisposable {
   }
 
   get endpoints(): string[] {
-    return this.#clients.map((port) => `${this.#scheme}://127.0.0.1:${port}`);
+    return this.#clients.map((port) => `${this.#scheme}://${this.#place.address}:${port}`);
   }
 
   async startAll(): Promise<void> {
@@ -78,7 +105,9 @@ export class EtcdCluster implements AsyncDisposable {
     body: object,
     endpoint = this.endpoints[0] ?? '',
   ): Promise<Record<string, unknown>> {
-    const response = await fetch(`${endpoint}/v3/${path}`, {
+    const url = `${endpoint}/v3/${path}`;
+    if (this.#place !== loopback) return this.#callThere(url, body);
+    const response = await fetch(url, {
       method: 'POST',
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(5000),
@@ -86,6 +115,12 @@ export class EtcdCluster implements AsyncDisposable {
     const answer = (await response.json()) as Record<string, unknown>;
     if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
     return answer;
+  }
+
+  async #callThere(url: string, body: object): Promise<Record<string, unknown>> {
+    const script = ['--input-type=module', '-e', postScript, '--', url, JSON.stringify(body)];
+    const [command = '', ...argv] = [...this.#place.enter, process.execPath, ...script];
+    return JSON.parse((await run(command, argv)).stdout) as Record<string, unknown>;
   }
 
   /** Deletes all that Wharf has written. */
@@ -100,12 +135,14 @@ export class EtcdCluster implements AsyncDisposable {
 
   #start(index: number): void {
     const name = names[index] ?? '';
-    const client = `${this.#scheme}://127.0.0.1:${this.#clients[index]}`;
-    const peer = `http://127.0.0.1:${this.#peers[index]}`;
-    const all = names.map((each, at) => `${each}=http://127.0.0.1:${this.#peers[at]}`).join();
+    const { address, enter } = this.#place;
+    const [command, ...rest] = [...enter, 'etcd'];
+    const client = `${this.#scheme}://${address}:${this.#clients[index]}`;
+    const peer = `http://${address}:${this.#peers[index]}`;
+    const all = names.map((each, at) => `${each}=http://${address}:${this.#peers[at]}`).join();
     this.#members[index] = this.#servers.start(
-      'etcd',
-      ...['--name', name, '--data-dir', join(this.folder, name)],
+      command,
+      ...[...rest, '--name', name, '--data-dir', join(this.folder, name)],
       ...['--listen-client-urls', client, '--advertise-client-urls', client],
       ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
       ...['--initial-cluster', all, '--initial-cluster-token', this.folder],

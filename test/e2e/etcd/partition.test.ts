@@ -1,0 +1,95 @@
+/**
+ * Hosts that are cut from each other, or from the registry, while both use one disk: whoever can't
+ * know that he may serve waits, and goes on when he knows; nothing that was acknowledged is lost.
+ */
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { seededRandom } from '../../../src/platform/random.ts';
+import { etcdMissing } from '../../support/etcd.ts';
+import { Hosts, lease } from '../../support/hosts.ts';
+import { type MountUser, nowMs } from '../../support/mount-user.ts';
+import { networksMissing } from '../../support/networks.ts';
+import { cannotMount } from '../../support/playground.ts';
+
+interface Status {
+  readonly waitingForOwners: readonly { readonly why: string }[];
+}
+
+async function start(): Promise<Hosts> {
+  const seed = seededRandom(1);
+  return Hosts.start({ network: 'cuttable', random: () => seed.fraction() });
+}
+
+type Users = readonly [atA: MountUser, atB: MountUser];
+
+async function use(hosts: Hosts): Promise<Users> {
+  const users: Users = [await hosts.user(hosts.a), await hosts.user(hosts.b)];
+  for (const user of users) hosts.load.start(user);
+  await Promise.all(users.map((user) => hosts.load.progress(user)));
+  return users;
+}
+
+/** All goes on, and nothing is lost. */
+async function goOn({ load, disk }: Hosts, users: Users): Promise<void> {
+  await Promise.all(users.map((user) => load.progress(user)));
+  await load.stop();
+  for (const user of users) await disk.check(user);
+}
+
+describe('hosts that are cut off', {
+  skip: cannotMount || etcdMissing || networksMissing,
+}, () => {
+  test('from the owner: one waits, says so, and goes on; the owner serves', async () => {
+    await using hosts = await start();
+    const [atA, atB] = await use(hosts);
+    const owner = `host a at ${hosts.networks.address('a', 'peers')}`;
+    await hosts.networks.cut('b', 'peers');
+    await hosts.b.until('b says what it waits for', async () => {
+      const { waitingForOwners } = await hosts.b.wharf<Status>('status');
+      return waitingForOwners.some(({ why }) => why.includes(owner));
+    });
+    const before = hosts.load.count(atB);
+    await hosts.load.progress(atA);
+    assert.equal(hosts.load.count(atB), before);
+    assert.ok(atB.underWay > 0);
+    await hosts.networks.mend('b');
+    await goOn(hosts, [atA, atB]);
+    assert.equal(await hosts.ownerBy(hosts.b), 'a');
+  });
+
+  test('from everybody: an owner stops before its lease is given away', async () => {
+    await using hosts = await start();
+    const [atA, atB] = await use(hosts);
+    const cutMs = nowMs();
+    await hosts.networks.cut('a', 'peers', 'registry');
+    await hosts.b.until('b sees that a is gone', async () => {
+      const { hosts: up } = await hosts.b.wharf<{ hosts: { id: string }[] }>('host', 'list');
+      return up.every(({ id }) => id !== 'a');
+    });
+    await sleep(lease.timeMs);
+    assert.ok(atA.lastDoneMs > cutMs, 'it served while its lease was fresh');
+    assert.ok(atA.lastDoneMs < cutMs + lease.timeMs, `${atA.lastDoneMs - cutMs} ms after the cut`);
+    assert.ok(atB.lastDoneMs < cutMs + lease.timeMs);
+    assert.ok(atA.underWay > 0 && atB.underWay > 0);
+    await hosts.networks.mend('a');
+    await goOn(hosts, [atA, atB]);
+    assert.match(hosts.a.log, /joined again/);
+  });
+
+  test('from the registry alone: an owner stops for its peers too', async () => {
+    await using hosts = await start();
+    const [atA, atB] = await use(hosts);
+    const cutMs = nowMs();
+    await hosts.networks.cut('a', 'registry');
+    await sleep(3 * lease.timeMs);
+    for (const user of [atA, atB]) {
+      assert.ok(user.lastDoneMs > cutMs, 'it was served while the lease was fresh');
+      assert.ok(user.lastDoneMs < cutMs + lease.timeMs, `${user.lastDoneMs - cutMs} ms after it`);
+      assert.ok(user.underWay > 0);
+    }
+    await hosts.networks.mend('a');
+    await goOn(hosts, [atA, atB]);
+  });
+});
