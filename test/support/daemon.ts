@@ -16,7 +16,7 @@ import { run } from './servers.ts';
 
 const cliFile = join(import.meta.dirname, '../../src/cli/main.ts');
 const detachFlag = 2;
-const logKept = 20_000;
+const logKept = 500_000;
 /** Longer than anything here takes: a test that waits so long has failed. */
 const patienceMs = 60_000;
 const pauseMs = 50;

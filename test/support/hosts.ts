@@ -36,6 +36,8 @@ export interface HostsOptions {
   readonly random: () => number;
 }
 
+export type Users = readonly [atA: MountUser, atB: MountUser];
+
 export class Hosts implements AsyncDisposable {
   readonly disk: StampedDisk;
   readonly load: Load;
@@ -81,6 +83,21 @@ export class Hosts implements AsyncDisposable {
   /** A user of the disk at this host's mount. */
   async user(host: Daemon): Promise<MountUser> {
     return this.#closing.use(await MountUser.of(host.at(diskName)));
+  }
+
+  /** Both read and write all the while. */
+  async useBoth(): Promise<Users> {
+    const users: Users = [await this.user(this.a), await this.user(this.b)];
+    for (const user of users) this.load.start(user);
+    await Promise.all(users.map((user) => this.load.progress(user)));
+    return users;
+  }
+
+  /** Both go on, and then all is there, at either mount. */
+  async goOn(users: Users): Promise<void> {
+    await Promise.all(users.map((user) => this.load.progress(user)));
+    await this.load.stop();
+    for (const user of users) await this.disk.check(user);
   }
 
   async ownerBy(host: Daemon): Promise<string> {

@@ -27,6 +27,9 @@ export interface Done {
 /** On the clock of `lastDoneMs`. */
 export const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
 
+/** The wall clock's time then. */
+export const wallMsOf = (ms: number) => ms - nowMs() + Date.now();
+
 export class MountUser implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #closed: Promise<unknown>;
@@ -34,6 +37,8 @@ export class MountUser implements AsyncDisposable {
   #lastNumber = 0;
   /** When a call last returned without an error. */
   lastDoneMs = 0;
+  /** When one first did, after this was taken away. */
+  firstDoneMs: number | undefined;
 
   private constructor(path: string) {
     this.#child = fork(program, [path], {
@@ -84,6 +89,7 @@ export class MountUser implements AsyncDisposable {
     });
     if (done.failure !== undefined) throw new Error(`${what} at ${offset}: ${done.failure}`);
     this.lastDoneMs = done.atMs;
+    this.firstDoneMs ??= done.atMs;
     return done;
   }
 

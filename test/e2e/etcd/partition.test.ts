@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { seededRandom } from '../../../src/platform/random.ts';
 import { etcdMissing } from '../../support/etcd.ts';
 import { Hosts, lease } from '../../support/hosts.ts';
-import { type MountUser, nowMs } from '../../support/mount-user.ts';
+import { nowMs } from '../../support/mount-user.ts';
 import { networksMissing } from '../../support/networks.ts';
 import { cannotMount } from '../../support/playground.ts';
 
@@ -22,28 +22,12 @@ async function start(): Promise<Hosts> {
   return Hosts.start({ network: 'cuttable', random: () => seed.fraction() });
 }
 
-type Users = readonly [atA: MountUser, atB: MountUser];
-
-async function use(hosts: Hosts): Promise<Users> {
-  const users: Users = [await hosts.user(hosts.a), await hosts.user(hosts.b)];
-  for (const user of users) hosts.load.start(user);
-  await Promise.all(users.map((user) => hosts.load.progress(user)));
-  return users;
-}
-
-/** All goes on, and nothing is lost. */
-async function goOn({ load, disk }: Hosts, users: Users): Promise<void> {
-  await Promise.all(users.map((user) => load.progress(user)));
-  await load.stop();
-  for (const user of users) await disk.check(user);
-}
-
 describe('hosts that are cut off', {
   skip: cannotMount || etcdMissing || networksMissing,
 }, () => {
   test('from the owner: one waits, says so, and goes on; the owner serves', async () => {
     await using hosts = await start();
-    const [atA, atB] = await use(hosts);
+    const [atA, atB] = await hosts.useBoth();
     const owner = `host a at ${hosts.networks.address('a', 'peers')}`;
     await hosts.networks.cut('b', 'peers');
     await hosts.b.until('b says what it waits for', async () => {
@@ -55,13 +39,13 @@ describe('hosts that are cut off', {
     assert.equal(hosts.load.count(atB), before);
     assert.ok(atB.underWay > 0);
     await hosts.networks.mend('b');
-    await goOn(hosts, [atA, atB]);
+    await hosts.goOn([atA, atB]);
     assert.equal(await hosts.ownerBy(hosts.b), 'a');
   });
 
   test('from everybody: an owner stops before its lease is given away', async () => {
     await using hosts = await start();
-    const [atA, atB] = await use(hosts);
+    const [atA, atB] = await hosts.useBoth();
     const cutMs = nowMs();
     await hosts.networks.cut('a', 'peers', 'registry');
     await hosts.b.until('b sees that a is gone', async () => {
@@ -74,13 +58,13 @@ describe('hosts that are cut off', {
     assert.ok(atB.lastDoneMs < cutMs + lease.timeMs);
     assert.ok(atA.underWay > 0 && atB.underWay > 0);
     await hosts.networks.mend('a');
-    await goOn(hosts, [atA, atB]);
+    await hosts.goOn([atA, atB]);
     assert.match(hosts.a.log, /joined again/);
   });
 
   test('from the registry alone: an owner stops for its peers too', async () => {
     await using hosts = await start();
-    const [atA, atB] = await use(hosts);
+    const [atA, atB] = await hosts.useBoth();
     const cutMs = nowMs();
     await hosts.networks.cut('a', 'registry');
     await sleep(3 * lease.timeMs);
@@ -90,6 +74,6 @@ describe('hosts that are cut off', {
       assert.ok(user.underWay > 0);
     }
     await hosts.networks.mend('a');
-    await goOn(hosts, [atA, atB]);
+    await hosts.goOn([atA, atB]);
   });
 });

@@ -1,0 +1,72 @@
+/**
+ * A daemon that stands still for longer than its lease, as a machine does that swaps or a VM that is
+ * moved, and goes on as if nothing had happened, while both hosts use one disk.
+ */
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { seededRandom } from '../../../src/platform/random.ts';
+import type { Daemon } from '../../support/daemon.ts';
+import { etcdMissing } from '../../support/etcd.ts';
+import { Hosts, lease } from '../../support/hosts.ts';
+import { wallMsOf } from '../../support/mount-user.ts';
+import { cannotMount } from '../../support/playground.ts';
+
+/** Of times in logs, and between two readings of two clocks. */
+const wallErrorMs = 3;
+
+async function start(): Promise<Hosts> {
+  const seed = seededRandom(2);
+  return Hosts.start({ network: 'loopback', random: () => seed.fraction() });
+}
+
+/** When it joined again, on the wall clock. */
+function joinsIn(log: string): number[] {
+  const lines = log.split('\n').filter((line) => line.includes('"joined again"'));
+  return lines.map((line) => (JSON.parse(line) as { time: number }).time);
+}
+
+/** Until the others believe it dead, and a while longer. */
+async function standStill(stopped: Daemon, other: Daemon): Promise<void> {
+  process.kill(stopped.pid, 'SIGSTOP');
+  try {
+    await other.until('its lease ends', async () => {
+      const { hosts } = await other.wharf<{ hosts: unknown[] }>('host', 'list');
+      return hosts.length === 1;
+    });
+    await sleep(lease.marginMs);
+  } finally {
+    process.kill(stopped.pid, 'SIGCONT');
+  }
+}
+
+describe('a host that stands still for longer than its lease', {
+  skip: cannotMount || etcdMissing,
+}, () => {
+  test('joins again before it serves as the owner, and nothing is lost or old', async () => {
+    await using hosts = await start();
+    const users = await hosts.useBoth();
+    for (let round = 1; round <= 3; round += 1) {
+      const stopped = standStill(hosts.a, hosts.b);
+      // What was answered before it stopped has been told by then.
+      await sleep(lease.marginMs);
+      for (const user of users) user.firstDoneMs = undefined;
+      await stopped;
+      await Promise.all(users.map((user) => hosts.load.progress(user)));
+      const joined = joinsIn(hosts.a.log);
+      assert.equal(joined.length, round);
+      for (const { firstDoneMs } of users)
+        assert.ok(wallMsOf(firstDoneMs as number) > (joined.at(-1) as number) - wallErrorMs);
+    }
+    await hosts.goOn(users);
+  });
+
+  test('goes on as one that forwards', async () => {
+    await using hosts = await start();
+    const users = await hosts.useBoth();
+    await standStill(hosts.b, hosts.a);
+    await hosts.goOn(users);
+    assert.match(hosts.b.log, /joined again/);
+  });
+});
