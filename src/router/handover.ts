@@ -84,6 +84,7 @@ export class Handover {
     const { id } = object;
     const { log, connect } = this.#deps;
     const length = by === 'administrator' ? asked.byAdministrator : asked.byThreshold;
+    this.#tell(id, 'prepare');
     await link.ask(id, { kind: peerKind.movePrepare, length });
     await object.change(async (backing) => {
       if (backing.where === 'here') return backing;
@@ -93,20 +94,29 @@ export class Handover {
         log.warn({ object: id, error: describeError(error) }, 'object could not be fetched');
         await link.ask(id, { kind: peerKind.moveCancel }).catch(() => {});
       }
+      this.#tell(id, 'claim');
       return connect(id);
     });
   }
 
   async #fetchParked(id: ObjectId, link: PeerLink): Promise<void> {
+    this.#tell(id, 'park');
     const { head } = await link.ask(id, { kind: peerKind.movePark });
     const epoch = head.result;
     const isVolume = epoch > 0;
+    this.#tell(id, 'tail');
     if (isVolume)
       await this.#deps.tails.import(id, epoch, async (offset) => {
         const { payload } = await link.ask(id, { kind: peerKind.tailRead, offset });
         return payload;
       });
+    this.#tell(id, 'give');
     await link.ask(id, { kind: peerKind.moveGive });
+  }
+
+  /** A step begins. */
+  #tell(id: ObjectId, step: 'prepare' | 'park' | 'tail' | 'give' | 'claim'): void {
+    this.#deps.log.debug({ object: id, step }, 'object is being fetched');
   }
 
   /** A step that another host asks for. */
