@@ -28,6 +28,8 @@ export class Daemon implements AsyncDisposable {
   readonly store = join(this.folder, 'store');
   /** The end of what all its processes have logged. */
   log = '';
+  /** Told what is logged, as it comes. */
+  onLog: (text: string) => void = () => {};
   admin = '';
   readonly #settings: Partial<SettingsInput>;
   readonly #enter: readonly string[];
@@ -55,7 +57,7 @@ export class Daemon implements AsyncDisposable {
     const [command = '', ...argv] = [...this.#enter, ...program];
     const child = spawn(command, argv, {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: daemonEnvironment(),
+      env: { ...daemonEnvironment(), WHARF_LOG: 'debug' },
     });
     this.#child = child;
     this.#ended = new Promise((resolve) => child.on('close', resolve));
@@ -74,6 +76,7 @@ export class Daemon implements AsyncDisposable {
       child.stderr?.on('data', (chunk: Buffer) => {
         text += chunk.toString();
         this.log = (this.log + chunk.toString()).slice(-logKept);
+        this.onLog(chunk.toString());
         const found = /"admin":"([^"]+)"[^\n]*"msg":"ready"/.exec(text);
         if (!found) return;
         this.admin = found[1] as string;

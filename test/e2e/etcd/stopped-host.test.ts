@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { seededRandom } from '../../../src/platform/random.ts';
 import type { Daemon } from '../../support/daemon.ts';
 import { etcdMissing } from '../../support/etcd.ts';
+import { reachStep } from '../../support/handover-steps.ts';
 import { Hosts, lease } from '../../support/hosts.ts';
 import { wallMsOf } from '../../support/mount-user.ts';
 import { cannotMount } from '../../support/playground.ts';
@@ -61,6 +62,18 @@ describe('a host that stands still for longer than its lease', {
     }
     await hosts.goOn(users);
   });
+
+  for (const who of ['owner', 'fetcher'] as const)
+    test(`goes on as the ${who} amid a handover`, async () => {
+      await using hosts = await start();
+      const users = await hosts.useBoth();
+      for (const step of ['park', 'tail', 'give'] as const) {
+        const { [who]: stopped } = await reachStep(hosts, step);
+        await standStill(stopped, stopped === hosts.a ? hosts.b : hosts.a);
+        await Promise.all(users.map((user) => hosts.load.progress(user)));
+      }
+      await hosts.goOn(users);
+    });
 
   test('goes on as one that forwards', async () => {
     await using hosts = await start();
