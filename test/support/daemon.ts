@@ -47,7 +47,7 @@ export class Daemon implements AsyncDisposable {
   spawn(): void {
     const config = join(this.folder, 'wharf.yaml');
     const settings: SettingsInput = {
-      ...{ host: 'a', vpool: 'demo', mount: this.mount, data: this.data },
+      ...{ host: this.host, vpool: 'demo', mount: this.mount, data: this.data },
       registry: { sqlite: join(this.folder, 'registry.sqlite') },
       backend: { kind: 'dir', path: this.store },
       ...this.#settings,
@@ -84,6 +84,10 @@ export class Daemon implements AsyncDisposable {
       });
       void this.#ended.then((code) => reject(new Error(`daemon ended with ${code}: ${text}`)));
     });
+  }
+
+  get host(): string {
+    return this.#settings.host ?? 'a';
   }
 
   get pid(): number {

@@ -3,9 +3,10 @@
  * they begin, so that a test can act at each.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Daemon } from './daemon.ts';
-import type { Hosts } from './hosts.ts';
+import { diskPath, type Hosts } from './hosts.ts';
+
+const attemptsMax = 20;
 
 export const handoverSteps = ['prepare', 'park', 'tail', 'give', 'claim'] as const;
 export type HandoverStep = (typeof handoverSteps)[number];
@@ -19,25 +20,21 @@ export async function reachStep(
 ): Promise<Readonly<Record<Party, Daemon>>> {
   const ownerId = await hosts.ownerBy(hosts.a);
   const [owner, fetcher] = ownerId === 'a' ? [hosts.a, hosts.b] : [hosts.b, hosts.a];
-  const query = new URLSearchParams({ path: '/disk.raw', to: ownerId === 'a' ? 'b' : 'a' });
-  const reached = Promise.withResolvers<void>();
+  const reached = new Promise<void>((resolve) => {
+    fetcher.onLog = (text) => {
+      if (text.includes(`"step":"${step}"`)) resolve();
+    };
+  });
   let isReached = false;
-  fetcher.onLog = (text) => {
-    if (!text.includes(`"step":"${step}"`)) return;
-    isReached = true;
-    reached.resolve();
-  };
   const move = async () => {
     // An owner whose disk is changing hands already refuses.
-    while (!isReached) {
-      await fetch(`${fetcher.admin}/v1/vdisk/move?${query.toString()}`, { method: 'POST' });
-      await sleep(50);
+    for (let attempt = 0; !isReached; attempt += 1) {
+      await fetcher.wharf('vdisk', 'move', diskPath, '--to', fetcher.host).catch(() => {});
+      if (attempt === attemptsMax) throw new Error(`the step ${step} is never reached`);
     }
   };
-  move().catch((error: unknown) => {
-    if (!isReached) reached.reject(error as Error);
-  });
-  await reached.promise;
+  await Promise.race([reached, move()]);
+  isReached = true;
   fetcher.onLog = () => {};
   return { owner, fetcher };
 }

@@ -16,6 +16,8 @@ import { Networks } from './networks.ts';
 import { Load, StampedDisk } from './stamped-disk.ts';
 
 const diskName = 'disk.raw';
+/** In the vPool. */
+export const diskPath = `/${diskName}`;
 const diskBlocks = 1024;
 const peerPort = 7000;
 export const lease = { timeMs: 4000, marginMs: 1500 } as const;
@@ -101,7 +103,7 @@ export class Hosts implements AsyncDisposable {
   }
 
   async ownerBy(host: Daemon): Promise<string> {
-    return (await host.wharf<{ owner: string }>('vdisk', 'show', `/${diskName}`)).owner;
+    return (await host.wharf<{ owner: string }>('vdisk', 'show', diskPath)).owner;
   }
 
   async #start(): Promise<void> {

@@ -4,13 +4,17 @@
  */
 
 import assert from 'node:assert/strict';
+import { tmpdir } from 'node:os';
+import { basename } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { seededRandom } from '../../../src/platform/random.ts';
+import { leaksIn } from '../../leaks.ts';
 import { etcdMissing } from '../../support/etcd.ts';
+import { reachStep } from '../../support/handover-steps.ts';
 import { Hosts, lease } from '../../support/hosts.ts';
 import { nowMs } from '../../support/mount-user.ts';
-import { networksMissing } from '../../support/networks.ts';
+import { Networks, networksMissing } from '../../support/networks.ts';
 import { cannotMount } from '../../support/playground.ts';
 
 interface Status {
@@ -75,5 +79,36 @@ describe('hosts that are cut off', {
     }
     await hosts.networks.mend('a');
     await hosts.goOn([atA, atB]);
+  });
+
+  test('amid a handover: one of them goes on with it, whichever it is', async () => {
+    await using hosts = await start();
+    const users = await hosts.useBoth();
+    const moments = [
+      ['park', 'owner'],
+      ['tail', 'fetcher'],
+      ['give', 'owner'],
+      ['give', 'fetcher'],
+    ] as const;
+    for (const [step, who] of moments) {
+      const { [who]: cut } = await reachStep(hosts, step);
+      await hosts.networks.cut(cut.host, 'peers', 'registry');
+      await sleep(1.5 * lease.timeMs);
+      await hosts.networks.mend(cut.host);
+      await Promise.all(users.map((user) => hosts.load.progress(user)));
+    }
+    await hosts.goOn(users);
+  });
+
+  test('leave no namespace behind, which would be seen', async () => {
+    const networks = await Networks.make('a');
+    const name = basename(networks.enter('a').at(-1) ?? '');
+    const isSeen = () => leaksIn(tmpdir()).includes(`network namespace ${name}`);
+    try {
+      assert.ok(isSeen());
+    } finally {
+      await networks[Symbol.asyncDispose]();
+    }
+    assert.ok(!isSeen());
   });
 });
