@@ -8,7 +8,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { Daemon } from './daemon.ts';
 import { EtcdCluster } from './etcd.ts';
 import { MountUser } from './mount-user.ts';
@@ -33,7 +32,6 @@ const settings = {
 export interface HostsOptions {
   /** With networks that can be cut, or on loopback. */
   readonly network: 'cuttable' | 'loopback';
-  readonly settings?: Partial<SettingsInput>;
   /** From 0 to 1. */
   readonly random: () => number;
 }
@@ -128,7 +126,7 @@ export class Hosts implements AsyncDisposable {
       : undefined;
     const daemon = new Daemon(
       {
-        ...{ ...settings, ...this.#options.settings, host },
+        ...{ ...settings, host },
         registry: { etcd: { endpoints: this.#etcd?.endpoints ?? [] } },
         backend: { kind: 'dir', path: join(this.#folder, 'store') },
         peers: { key: this.#key, ...listen },
