@@ -46,6 +46,12 @@ export const peerKind = {
   moveFetch: 21,
   /** To the owner: the object has no name any more. */
   delete: 22,
+  /** To the owner, who decides about locks: what stands in the way, grant it, wait until nothing does. */
+  lockFind: 23,
+  lockSet: 24,
+  lockWait: 25,
+  /** From an owner in its new tenure, to every host: which locks do your processes hold? */
+  locksHeld: 26,
   /** Of a replica, from the owner to its host: a copy begins. */
   replicaBegin: 32,
   /** Records of the journal; `offset`: the sequence up to which all are on the backend. */

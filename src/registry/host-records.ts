@@ -92,6 +92,11 @@ export class HostRecords {
     return found && decode(found);
   }
 
+  /** Revision of the host's record, see `join`; undefined where the host is gone. */
+  async session(host: HostId): Promise<number | undefined> {
+    return (await this.#registry.get(keyOf(host)))?.revision;
+  }
+
   async list(): Promise<readonly HostRecord[]> {
     return (await this.#registry.range(prefixRange(prefix))).entries.map(decode);
   }

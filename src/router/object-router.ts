@@ -103,12 +103,12 @@ export class ObjectRouter implements Objects {
     });
     this.#handover = new Handover({
       ...{ records, tails, clock, log },
-      driven: (id) => this.#driven(id),
+      driven: (id) => this.driven(id),
       isUsedHere: (id) => this.#isUsedHere(id),
       connect: (id) => this.#ownership.connect(id),
     });
     this.#service = new PeerService({
-      driven: (id) => this.#driven(id),
+      driven: (id) => this.driven(id),
       move: (from, kind, head) => this.#move(from, kind, head),
     });
     this.#tasks = new TaskGroup((error) => {
@@ -128,7 +128,7 @@ export class ObjectRouter implements Objects {
     await this.#inTurn(id, () => this.#deps.records.create(id, kind, this.#deps.host));
   }
 
-  open(id: ObjectId): Promise<ObjectHandle> {
+  open(id: ObjectId): Promise<RoutedObject> {
     return this.#inTurn(id, async () => {
       const entry = await this.#entryOf(id);
       entry.uses += 1;
@@ -167,7 +167,7 @@ export class ObjectRouter implements Objects {
 
   /** Fetches the object to this host, whoever uses it. */
   async fetch(id: ObjectId): Promise<void> {
-    const object = (await this.open(id)) as RoutedObject;
+    const object = await this.open(id);
     try {
       for (let attempt = 1; ; attempt += 1)
         try {
@@ -269,11 +269,12 @@ export class ObjectRouter implements Objects {
     await this.#handover.fetch(object, this.#links.to(owner), by);
   }
 
-  async #driven(id: ObjectId): Promise<RoutedObject> {
+  /** The object, opened, where this host is its owner; `not_owner`, `not_found`. */
+  async driven(id: ObjectId): Promise<RoutedObject> {
     const entry = this.#entries.get(id);
     if (entry) return entry.object;
     await this.#assertServable(await this.#deps.records.get(id));
-    const object = (await this.open(id)) as RoutedObject;
+    const object = await this.open(id);
     this.release(id);
     return object;
   }

@@ -174,6 +174,40 @@ export class RoutedObject implements ObjectHandle {
   }
 
   /**
+   * A question that touches no data, for whoever serves the object: it holds up no change. Where it
+   * meets one (`busy`, see `isServedBy`) it is put again afterwards. Of another host's front end,
+   * as `serve`: `not_owner`.
+   */
+  async ask<T>(
+    question: (backing: Backing) => Promise<T>,
+    by: 'this host' | 'another host',
+  ): Promise<T> {
+    for (;;) {
+      while (this.#held) await this.#held;
+      const backing = this.#backing;
+      if (this.#isClosed) throw new StorageError('closed', 'the object is closed');
+      if (by === 'another host' && backing.where === 'there')
+        throw new StorageError('not_owner', `object ${this.id} is not served here any more`);
+      try {
+        if (backing.where === 'here') await backing.lease.fresh();
+        const answer = await question(backing);
+        if (backing.where === 'here') await backing.lease.fresh();
+        return answer;
+      } catch (error) {
+        const metChange = backing.where === 'here' && isStorageError(error, 'busy');
+        if (metChange) continue;
+        if (!this.#isReroutable(backing, error)) throw error;
+        await this.#reroute(backing);
+      }
+    }
+  }
+
+  /** Whether `backing` serves the object now: true until something is awaited. */
+  isServedBy(backing: Here): boolean {
+    return this.#backing === backing && !this.#held && !this.#isClosed;
+  }
+
+  /**
    * Holds all requests, waits for those under way, and goes on with what `change` gives; as before
    * where it rejects, which this does then too. One change at a time; `busy` otherwise.
    */

@@ -23,6 +23,8 @@ import { HostRecords } from '../../src/registry/host-records.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { MemoryStore } from '../../src/registry/memory-store.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
+import { ClusterLocks } from '../../src/router/cluster-locks.ts';
+import { isLockMessage } from '../../src/router/lock-service.ts';
 import { Membership } from '../../src/router/membership.ts';
 import { ObjectRouter } from '../../src/router/object-router.ts';
 import { ReplicaKeeper } from '../../src/router/replica-keeper.ts';
@@ -49,6 +51,7 @@ export interface WorldOptions {
 export interface WorldHost {
   readonly id: HostId;
   readonly router: ObjectRouter;
+  readonly locks: ClusterLocks;
   readonly volumes: VolumeDriver;
   readonly disk: MemoryDisk;
   /** Of the renewals of its lease. */
@@ -110,7 +113,11 @@ export class ClusterWorld implements AsyncDisposable {
       { fileBytes: 256 * KiB, freeBytesMin: 0 },
     );
     const peers = network.join(id, address, (from, message) =>
-      isOfReplica(message.kind) ? replicas.handle(from, message) : router.handle(from, message),
+      isOfReplica(message.kind)
+        ? replicas.handle(from, message)
+        : isLockMessage(message)
+          ? locks.handle(from, message)
+          : router.handle(from, message),
     );
     const replicaHosts = new ReplicaHosts(
       { host: id, domain: undefined, hosts, peers, clock, checksum },
@@ -133,6 +140,9 @@ export class ClusterWorld implements AsyncDisposable {
       },
       { idleObjectsMax: 8, handover },
     );
+    const locks: ClusterLocks = new ClusterLocks({
+      ...{ host: id, membership, hosts, router, peers, clock, log },
+    });
     const keeper = new ReplicaKeeper({
       ...{ replicas, records, hosts, host: id, clock, log },
       takeOver: (object) => takeOver({ router, records, hosts, log }, object, false),
@@ -149,11 +159,12 @@ export class ClusterWorld implements AsyncDisposable {
       membership.leave().catch(() => {});
     };
     return {
-      ...{ id, router, disk, renewing, takenOver, volumes: drivers.volumes },
+      ...{ id, router, locks, disk, renewing, takenOver, volumes: drivers.volumes },
       kill: () => die(disk.reopened()),
       cutPower: (seed) => die(disk.crash(seededRandom(seed))),
       stop: async () => {
         await keeper.close();
+        await locks.close();
         await router.close();
         await replicas.close();
         await peers.close();

@@ -22,6 +22,8 @@ export class MemoryNetwork {
   readonly counts = new Map<number, number>();
   /** Asked for each message that has arrived and was handled: whether its answer gets lost. */
   losesAnswer: (kind: number) => boolean = () => false;
+  /** Asked for each message that was handled: what its answer waits for. */
+  delayAnswer: (kind: number) => Promise<void> | undefined = () => undefined;
   /** Asked for each message before it arrives: what it waits for. */
   delay: (kind: number) => Promise<void> | undefined = () => undefined;
 
@@ -48,6 +50,7 @@ export class MemoryNetwork {
         this.counts.set(message.kind, (this.counts.get(message.kind) ?? 0) + 1);
         const answer = copyOf(await serve(host, sent));
         await turn();
+        await this.delayAnswer(message.kind);
         if (this.losesAnswer(message.kind) || isCut(to, host) || !this.#handlers.has(at))
           throw new StorageError('unknown_outcome', `no answer from ${to}`);
         return answer;
