@@ -105,7 +105,7 @@ async function run(settings: Settings, log: Log): Promise<void> {
 function mountWith(
   loaded: NativeResult,
   settings: Settings,
-  { fileSystem, clock, isReadOnly }: Stack,
+  { fileSystem, locks, clock, isReadOnly }: Stack,
   log: Log,
 ): Promise<Mount> {
   if (!loaded.native) {
@@ -114,7 +114,7 @@ function mountWith(
     log.warn({ reason: loaded.reason }, 'no addon: mounting with fuse-native, which is slower');
     return mountFuseNative({ fileSystem, clock, log }, settings.mount, `wharf:${settings.vpool}`);
   }
-  const deps = { native: loaded.native, fileSystem, clock, log };
+  const deps = { native: loaded.native, fileSystem, locks, clock, log };
   return mountFuse(deps, {
     mountPoint: settings.mount,
     source: `wharf:${settings.vpool}`,

@@ -11,11 +11,12 @@ import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
 import { describeError } from '../core/errors.ts';
 import { FileDriver } from '../file/file-driver.ts';
-import { readBootId } from '../platform/boot-id.ts';
 import { isOfReplica } from '../format/peer-message.ts';
+import { FileLocks } from '../frontend/file-locks.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
 import { ReplicaHosts } from '../log/replica-hosts.ts';
 import { ReplicaServer } from '../log/replica-server.ts';
+import { readBootId } from '../platform/boot-id.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
 import type { Native } from '../platform/native.ts';
 import { systemRandom } from '../platform/random.ts';
@@ -33,7 +34,9 @@ import { SqliteRegistry } from '../registry/sqlite-registry.ts';
 import { openVpool } from '../registry/vpool-record.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
 import { Drain } from '../router/drain.ts';
+import { ClusterLocks } from '../router/cluster-locks.ts';
 import type { Tails } from '../router/handover.ts';
+import { isLockMessage } from '../router/lock-service.ts';
 import { ObjectRouter } from '../router/object-router.ts';
 import { ReplicaKeeper } from '../router/replica-keeper.ts';
 import { takeOver } from '../router/takeover.ts';
@@ -46,6 +49,7 @@ const idleObjectsMax = 256;
 export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
   readonly fileSystem: WharfFileSystem;
+  readonly locks: FileLocks;
   readonly router: ObjectRouter;
   readonly drain: Drain;
   readonly log: Log;
@@ -185,9 +189,6 @@ async function assemble(
     { idleObjectsMax, handover: handoverSettings(settings) },
   );
   closing.defer(() => router.close());
-  cluster.serve((from, message) =>
-    isOfReplica(message.kind) ? replicas.handle(from, message) : router.handle(from, message),
-  );
   const keeper = new ReplicaKeeper({
     ...{ replicas, records, hosts, host, clock, log },
     takeOver: (id) => takeOver({ router, records, hosts, log }, id, false),
@@ -195,6 +196,13 @@ async function assemble(
   closing.defer(() => keeper.close());
   const drain = new Drain({ router, records, hosts, host, log });
   closing.defer(() => drain.stop());
+  const clusterLocks = new ClusterLocks({ ...cluster, router, clock, log });
+  closing.defer(() => clusterLocks.close());
+  cluster.serve((from, message) => {
+    if (isOfReplica(message.kind)) return replicas.handle(from, message);
+    if (isLockMessage(message)) return clusterLocks.handle(from, message);
+    return router.handle(from, message);
+  });
   const namespace = new Namespace(registry, vpool.salt);
   const fileSystem = await WharfFileSystem.open(
     { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
@@ -203,6 +211,7 @@ async function assemble(
   );
   opening.resolve(fileSystem);
   closing.defer(() => fileSystem.close());
+  const locks = new FileLocks((ino) => fileSystem.objectOf(ino), clusterLocks);
   const recovery = router.recover(await volumes.unfinished());
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await fileSystem.reconcile(id, sizeBytes);
@@ -213,6 +222,7 @@ async function assemble(
       fileSystem,
       router,
       drain,
+      locks,
       volumes,
       files,
       records,

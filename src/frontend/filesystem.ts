@@ -111,8 +111,10 @@ export class WharfFileSystem implements FileSystem {
   }
 
   /** The object that holds a file's data. */
-  async objectOf(ino: Ino): Promise<ObjectId | undefined> {
-    return (await this.#deps.namespace.inode(ino)).record.object;
+  objectOf(ino: Ino): Eventually<ObjectId | undefined> {
+    const file = this.#files.get(ino);
+    if (file) return file.handle.id;
+    return this.#deps.namespace.inode(ino).then(({ record }) => record.object);
   }
 
   /** Resolves when all that was written to the file is on the backend. */

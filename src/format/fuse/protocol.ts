@@ -33,6 +33,9 @@ export const opcode = {
   readdir: 28,
   releasedir: 29,
   fsyncdir: 30,
+  getlk: 31,
+  setlk: 32,
+  setlkw: 33,
   create: 35,
   interrupt: 36,
   destroy: 38,
@@ -55,9 +58,11 @@ export const protocolMinorMin = 31;
 /** Flags of INIT; those of 32 and above stand in `flags2`. */
 export const initFlag = {
   asyncRead: 1 << 0,
+  posixLocks: 1 << 1,
   atomicTruncate: 1 << 3,
   exportSupport: 1 << 4,
   bigWrites: 1 << 5,
+  flockLocks: 1 << 10,
   autoInvalidate: 1 << 12,
   doReaddirplus: 1 << 13,
   readdirplusAuto: 1 << 14,
@@ -84,6 +89,9 @@ export const openReplyFlag = {
 
 /** `open_flags` of OPEN and CREATE: a truncation drops set-id bits. */
 export const openKillSetId = 1 << 0;
+
+/** `release_flags` of RELEASE. */
+export const releaseFlag = { flockUnlock: 1 << 1 } as const;
 
 /** `valid` of SETATTR. */
 export const setattrValid = {

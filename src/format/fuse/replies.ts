@@ -12,9 +12,14 @@ const statfsBytes = 80;
 const u64Bytes = 8;
 const blockBytes = limits.blockBytes;
 
-/** struct fuse_open_out, with a handle that carries nothing */
-export function encodeOpen(view: DataView, at: number, flags: number): number {
+/** struct fuse_open_out */
+export function encodeOpen(
+  view: DataView,
+  at: number,
+  { handle, flags }: { readonly handle: bigint; readonly flags: number },
+): number {
   clear(view, at, openBytes);
+  view.setBigUint64(at, handle, true);
   view.setUint32(at + 8, flags, true);
   return openBytes;
 }

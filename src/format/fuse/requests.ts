@@ -36,6 +36,10 @@ export class RequestReader {
     return this.#view.getUint32(this.#base + headerAt.opcode, true);
   }
 
+  get unique(): bigint {
+    return this.#view.getBigUint64(this.#base + headerAt.unique, true);
+  }
+
   get node(): number {
     return this.#integer(this.#base + headerAt.node);
   }

@@ -11,6 +11,9 @@ import type { Eventually } from '../../core/eventually.ts';
 import type { Ino } from '../../core/units.ts';
 import { RequestReader } from '../../format/fuse/requests.ts';
 import type { Caller, FileSystem } from '../../ports/file-system.ts';
+import type { FileLocks } from '../file-locks.ts';
+import type { LockWaits } from './lock-waits.ts';
+import type { OpenHandles } from './open-handles.ts';
 import type { SeenVersions } from './seen-versions.ts';
 
 /** See native/fuse-device.cc. */
@@ -26,6 +29,10 @@ export interface CallContext {
   /** How long the kernel may believe names and attributes, ms. */
   readonly timeoutMs: number;
   readonly versions: SeenVersions;
+  readonly handles: OpenHandles;
+  /** Without them the kernel arbitrates locks by itself, for this host alone. */
+  readonly locks: FileLocks | undefined;
+  readonly waits: LockWaits;
 }
 
 /** Gives the bytes of the reply's payload, or a negative errno. Throws what the file system does. */

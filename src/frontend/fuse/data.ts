@@ -9,6 +9,7 @@ import type { Attributes, FileSystem } from '../../ports/file-system.ts';
 import { replyEntry } from './attributes.ts';
 import type { CallContext, Handler } from './call.ts';
 import { replyBytesMax } from './call.ts';
+import { dropAtFlush, dropAtRelease } from './locks.ts';
 import { makeFile } from './namespace.ts';
 
 /** Flags of open(2) on Linux (asm-generic/fcntl.h). */
@@ -18,9 +19,11 @@ const fallocateFlag = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 const seekWhence = { data: 3, hole: 4 } as const;
 
 /** A volume is never kept in the kernel's page cache, another file as long as it is unchanged. */
-function openReplyFlags({ versions }: CallContext, attributes: Attributes): number {
-  if (attributes.isVolume) return openReplyFlag.directIo | openReplyFlag.parallelDirectWrites;
-  return versions.note(attributes) ? openReplyFlag.keepCache : 0;
+function openReply({ versions, handles }: CallContext, attributes: Attributes) {
+  const handle = handles.next();
+  if (attributes.isVolume)
+    return { handle, flags: openReplyFlag.directIo | openReplyFlag.parallelDirectWrites };
+  return { handle, flags: versions.note(attributes) ? openReplyFlag.keepCache : 0 };
 }
 
 interface OpenRequest {
@@ -53,7 +56,7 @@ export const open: Handler = async (call) => {
   const { request, fileSystem, node, context } = call;
   const how = openRequest(request.u32(0), request.u32(4));
   const attributes = await openFile(fileSystem, node, how);
-  return encodeOpen(call.view, call.at, openReplyFlags(context, attributes));
+  return encodeOpen(call.view, call.at, openReply(context, attributes));
 };
 
 export const create: Handler = async (call) => {
@@ -73,7 +76,7 @@ export const create: Handler = async (call) => {
     attributes = await openFile(fileSystem, ino, how);
   }
   const at = call.at + replyEntry(call, attributes);
-  return entryBytes + encodeOpen(call.view, at, openReplyFlags(context, attributes));
+  return entryBytes + encodeOpen(call.view, at, openReply(context, attributes));
 };
 
 export const read: Handler = (call) => {
@@ -99,12 +102,22 @@ export const write: Handler = (call) => {
 };
 
 export const release: Handler = async (call) => {
-  await call.fileSystem.release(call.node);
+  const { fileSystem, node } = call;
+  try {
+    await dropAtRelease(call);
+  } finally {
+    await fileSystem.release(node);
+  }
   return 0;
 };
 
 /** FLUSH: a descriptor is closed. */
-export const flush: Handler = (call) => chain(call.fileSystem.settle(call.node), () => 0);
+export const flush: Handler = async (call) => {
+  const { fileSystem, node } = call;
+  await dropAtFlush(call);
+  await fileSystem.settle(node);
+  return 0;
+};
 
 /** FSYNC and FSYNCDIR: also of data alone, attributes come with it. */
 export const fsync: Handler = async (call) => {

@@ -9,7 +9,7 @@ import type { Call, Handler } from './call.ts';
 import { replyBytesMax } from './call.ts';
 import { errno } from './errno.ts';
 
-export const opendir: Handler = (call) => encodeOpen(call.view, call.at, 0);
+export const opendir: Handler = (call) => encodeOpen(call.view, call.at, { handle: 0n, flags: 0 });
 
 export const releasedir: Handler = () => 0;
 

@@ -7,6 +7,7 @@ import { create, fallocate, flush, fsync, lseek, open, read, release, write } fr
 import { opendir, readdir, readdirplus, releasedir } from './directory.ts';
 import { errno } from './errno.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './extended-attributes.ts';
+import { getlk, setlk, setlkw } from './locks.ts';
 import {
   link,
   mkdir,
@@ -50,6 +51,9 @@ export const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [opcode.removexattr, removexattr],
   [opcode.fallocate, fallocate],
   [opcode.lseek, lseek],
+  [opcode.getlk, getlk],
+  [opcode.setlk, setlk],
+  [opcode.setlkw, setlkw],
   [opcode.destroy, () => 0],
   [opcode.ioctl, () => -errno.ENOTTY],
   [opcode.flush, flush],
@@ -60,8 +64,8 @@ export const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
 ]);
 
 /**
- * Requests that get no reply. An interrupted request is not torn: it has been started, and its
- * answer is what ends it.
+ * Requests that get no reply. An interrupted request is not torn, unless it waits for a lock: it
+ * has been started, and its answer is what ends it.
  */
 export const unanswered: ReadonlySet<number> = new Set([
   opcode.forget,

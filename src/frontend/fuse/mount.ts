@@ -15,6 +15,7 @@ import type { Native } from '../../platform/native.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
+import type { FileLocks } from '../file-locks.ts';
 import type { MountHost, MountPointDeps } from './mount-point.ts';
 import { mountedAt, mountType, prepareMountPoint, probe } from './mount-point.ts';
 import type { MountRecord } from './mount-table.ts';
@@ -63,6 +64,7 @@ export interface Mount {
 export interface MountDeps {
   readonly native: Native;
   readonly fileSystem: FileSystem;
+  readonly locks?: FileLocks;
   readonly clock: Clock;
   readonly log: Log;
 }

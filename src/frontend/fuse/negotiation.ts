@@ -9,9 +9,8 @@ import {
   protocolMinorMin,
 } from '../../format/fuse/protocol.ts';
 
-// Not wanted: the write-back cache (a write that the kernel alone knows of is lost with the host),
-// locks (they are the kernel's own, per host) and opening without OPEN (unlinked files live until
-// their last RELEASE).
+// Not wanted: the write-back cache (a write that the kernel alone knows of is lost with the host)
+// and opening without OPEN (unlinked files live until their last RELEASE).
 const wantedFlags =
   initFlag.asyncRead |
   initFlag.atomicTruncate |
@@ -25,17 +24,21 @@ const wantedFlags =
   initFlag.maxPages |
   initFlag.handleKillPrivV2 |
   initFlag.initExtended;
+const lockFlags = initFlag.posixLocks | initFlag.flockLocks;
 const wantedFlags2 = initFlag2.directIoAllowMmap | initFlag2.hasResend;
 const pageBytes = 4096;
 
 /** The reply, or a sentence that says why there is no talking to this kernel. */
-export function negotiate(offer: InitRequest, requestsMax: number): InitReply | string {
+export function negotiate(
+  offer: InitRequest,
+  { requestsMax, locks }: { readonly requestsMax: number; readonly locks: 'served' | 'of kernel' },
+): InitReply | string {
   const { major, minor } = offer;
   if (major !== protocolMajor || minor < protocolMinorMin)
     return `the kernel speaks FUSE ${major}.${minor}; ${protocolMajor}.${protocolMinorMin} is needed`;
   return {
     minor,
-    flags: offer.flags & wantedFlags,
+    flags: offer.flags & (locks === 'served' ? wantedFlags | lockFlags : wantedFlags),
     flags2: offer.flags2 & wantedFlags2,
     readAheadBytesMax: limits.requestBytesMax,
     writeBytesMax: limits.requestBytesMax,

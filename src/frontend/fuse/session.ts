@@ -21,9 +21,12 @@ import type { Native, NativeDevice } from '../../platform/native.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
 import { Call, slotBytes } from './call.ts';
+import type { FileLocks } from '../file-locks.ts';
 import { handlers, unanswered } from './dispatch.ts';
 import { errno, toErrno } from './errno.ts';
 import { negotiate } from './negotiation.ts';
+import { LockWaits } from './lock-waits.ts';
+import { OpenHandles } from './open-handles.ts';
 import { SeenVersions } from './seen-versions.ts';
 
 /** Files whose version at their last OPEN is remembered. */
@@ -47,6 +50,7 @@ export interface SessionSettings {
 export interface SessionDeps {
   readonly native: Native;
   readonly fileSystem: FileSystem;
+  readonly locks?: FileLocks;
   readonly log: Log;
 }
 
@@ -58,6 +62,8 @@ export class FuseSession {
   readonly #settings: SessionSettings;
   readonly #device: NativeDevice;
   readonly #calls: readonly Call[];
+  readonly #locks: 'served' | 'of kernel';
+  readonly #waits: LockWaits;
   readonly #ready: Uint32Array;
   readonly #started = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
@@ -70,7 +76,7 @@ export class FuseSession {
 
   /** Takes over the descriptor. A `resumed` one has been through INIT with another process. */
   constructor(deps: SessionDeps, settings: SessionSettings, fd: number, how: 'new' | 'resumed') {
-    const { native, fileSystem, log } = deps;
+    const { native, fileSystem, locks, log } = deps;
     this.#native = native;
     this.#log = log;
     this.#settings = settings;
@@ -88,7 +94,12 @@ export class FuseSession {
     const memory = new Uint8Array(opened.arena);
     const view = new DataView(opened.arena);
     const versions = new SeenVersions(seenFilesMax);
-    const context = { fileSystem, timeoutMs: settings.timeoutMs, versions };
+    this.#locks = locks ? 'served' : 'of kernel';
+    this.#waits = new LockWaits(Math.floor(settings.requestsMax / 2));
+    const context = {
+      ...{ fileSystem, timeoutMs: settings.timeoutMs, versions, locks, waits: this.#waits },
+      handles: new OpenHandles(process.pid),
+    };
     this.#calls = Array.from(
       { length: settings.requestsMax },
       (_, slot) => new Call(context, view, memory, slot),
@@ -142,6 +153,7 @@ export class FuseSession {
   /** Resolves when nothing is under way any more; what comes meanwhile is refused. */
   async drain(): Promise<void> {
     if (this.#state !== 'ended') this.#state = 'draining';
+    this.#waits.end();
     await this.#notifying;
     if (this.#underWay === 0) return;
     await new Promise<void>((resolve) => (this.#whenIdle = resolve));
@@ -193,6 +205,8 @@ export class FuseSession {
 
   /** What is not about files: the beginning, the end, and what nobody answers. */
   #control(slot: number, code: number): void {
+    if (code === opcode.interrupt)
+      this.#waits.interrupt((this.#calls[slot] as Call).request.bigU64(0));
     if (unanswered.has(code)) return this.#forget(slot);
     if (code === opcode.init && this.#state === 'starting') return this.#init(slot);
     if (this.#state === 'draining') return this.#reply(slot, -errno.ENOTCONN);
@@ -202,7 +216,10 @@ export class FuseSession {
   #init(slot: number): void {
     const call = this.#calls[slot] as Call;
     const offer = decodeInit(call.request);
-    const reply = negotiate(offer, this.#settings.requestsMax);
+    const reply = negotiate(offer, {
+      requestsMax: this.#settings.requestsMax,
+      locks: this.#locks,
+    });
     if (typeof reply === 'string') {
       this.#reply(slot, -errno.EPROTO);
       return this.#started.reject(new Error(reply));

@@ -5,6 +5,9 @@ import { inHeaderBytes } from '../../../src/format/fuse/protocol.ts';
 import { Call, slotBytes } from '../../../src/frontend/fuse/call.ts';
 import { handlers } from '../../../src/frontend/fuse/dispatch.ts';
 import { errno, toErrno } from '../../../src/frontend/fuse/errno.ts';
+import type { FileLocks } from '../../../src/frontend/file-locks.ts';
+import { LockWaits } from '../../../src/frontend/fuse/lock-waits.ts';
+import { OpenHandles } from '../../../src/frontend/fuse/open-handles.ts';
 import { SeenVersions } from '../../../src/frontend/fuse/seen-versions.ts';
 
 /** See native/fuse-device.cc. */
@@ -35,8 +38,15 @@ export class FakeKernel {
   readonly #view = new DataView(this.#memory.buffer);
   readonly #call: Call;
 
-  constructor(fileSystem: FileSystem) {
-    const context = { fileSystem, timeoutMs: 1500, versions: new SeenVersions(100) };
+  readonly waits = new LockWaits(2);
+  /** Of the next request. */
+  unique = 1n;
+
+  constructor(fileSystem: FileSystem, locks?: FileLocks) {
+    const context = {
+      ...{ fileSystem, timeoutMs: 1500, versions: new SeenVersions(100), locks },
+      ...{ handles: new OpenHandles(1), waits: this.waits },
+    };
     this.#call = new Call(context, this.#view, this.#memory, 0);
   }
 
@@ -51,6 +61,7 @@ export class FakeKernel {
     this.#memory.fill(0xa5, 0, requestAt + inHeaderBytes + fields.length + 4096);
     this.#view.setUint32(requestAt, length, true);
     this.#view.setUint32(requestAt + 4, opcode, true);
+    this.#view.setBigUint64(requestAt + 8, this.unique, true);
     this.#view.setBigUint64(requestAt + 16, BigInt(node), true);
     this.#view.setUint32(requestAt + 24, 1000, true);
     this.#view.setUint32(requestAt + 28, 100, true);

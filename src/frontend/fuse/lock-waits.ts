@@ -1,0 +1,44 @@
+/**
+ * Requests that wait for a lock: each until the kernel interrupts it, because its process got a
+ * signal. They hold slots that others need to give locks back, so there may be so many only.
+ */
+
+import { errno } from './errno.ts';
+
+export class LockWaits {
+  readonly #waitsMax: number;
+  readonly #waiting = new Map<bigint, AbortController>();
+  #hasEnded = false;
+
+  constructor(waitsMax: number) {
+    this.#waitsMax = waitsMax;
+  }
+
+  /** Gives 0 or a negative errno. `unique` names the request. */
+  async run(unique: bigint, action: (signal: AbortSignal) => Promise<void>): Promise<number> {
+    if (this.#hasEnded) return -errno.ENOTCONN;
+    if (this.#waiting.size >= this.#waitsMax) return -errno.ENOLCK;
+    const waiting = new AbortController();
+    const { signal } = waiting;
+    this.#waiting.set(unique, waiting);
+    try {
+      await action(signal);
+      return 0;
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      return this.#hasEnded ? -errno.ENOTCONN : -errno.EINTR;
+    } finally {
+      this.#waiting.delete(unique);
+    }
+  }
+
+  interrupt(unique: bigint): void {
+    this.#waiting.get(unique)?.abort();
+  }
+
+  /** Nobody waits any more. */
+  end(): void {
+    this.#hasEnded = true;
+    for (const waiting of this.#waiting.values()) waiting.abort();
+  }
+}
