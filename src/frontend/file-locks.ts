@@ -8,7 +8,7 @@
 import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import type { Ino, ObjectId } from '../core/units.ts';
-import type { FoundLock, LockRequest, ObjectLocks } from '../ports/object-locks.ts';
+import type { FoundLock, Grant, LockRequest, ObjectLocks } from '../ports/object-locks.ts';
 
 export class FileLocks {
   readonly #objectOf: (ino: Ino) => Eventually<ObjectId | undefined>;
@@ -26,7 +26,7 @@ export class FileLocks {
   }
 
   /** As `ObjectLocks.set`; `handle` tells the open files of a mount apart. */
-  async set(ino: Ino, handle: bigint, wanted: LockRequest): Promise<boolean> {
+  async set(ino: Ino, handle: bigint, wanted: LockRequest): Promise<Grant | undefined> {
     const id = this.#object(ino);
     this.#note(ino, handle, wanted);
     return this.#locks.set(typeof id === 'string' ? id : await id, wanted);
@@ -37,10 +37,10 @@ export class FileLocks {
     handle: bigint,
     wanted: LockRequest,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<Grant> {
     const id = this.#object(ino);
     this.#note(ino, handle, wanted);
-    await this.#locks.setLater(typeof id === 'string' ? id : await id, wanted, signal);
+    return this.#locks.setLater(typeof id === 'string' ? id : await id, wanted, signal);
   }
 
   /** A process, `owner`, has closed a descriptor of the file. */

@@ -30,18 +30,24 @@ export interface FoundLock extends LockRange {
   readonly type: 'read' | 'write';
 }
 
+/** A lock was granted. */
+export interface Grant {
+  /** Others may have changed the object since this host had its last lock: caches are too old. */
+  readonly isStale: boolean;
+}
+
 export interface ObjectLocks {
   /** A lock that stands in the way; its pid is 0 where that process is on another host. */
   find(id: ObjectId, wanted: LockRequest): Promise<FoundLock | undefined>;
 
   /**
-   * False where another's lock stands in the way; `no_space` where the object has too many. A
+   * Undefined where another's lock stands in the way; `no_space` where the object has too many. A
    * `flock` that is refused has lost what lock it had, as flock(2) says of conversions.
    */
-  set(id: ObjectId, wanted: LockRequest): Promise<boolean>;
+  set(id: ObjectId, wanted: LockRequest): Promise<Grant | undefined>;
 
   /** As `set`, and waits for its turn. Rejects with the signal's reason, then without the lock. */
-  setLater(id: ObjectId, wanted: LockRequest, signal: AbortSignal): Promise<void>;
+  setLater(id: ObjectId, wanted: LockRequest, signal: AbortSignal): Promise<Grant>;
 
   /** Drops all locks of one kind of an owner; at once where the object has none. */
   drop(id: ObjectId, kind: LockRange['kind'], owner: bigint): Promise<void>;

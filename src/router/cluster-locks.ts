@@ -12,7 +12,13 @@ import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
-import type { FoundLock, LockRange, LockRequest, ObjectLocks } from '../ports/object-locks.ts';
+import type {
+  FoundLock,
+  Grant,
+  LockRange,
+  LockRequest,
+  ObjectLocks,
+} from '../ports/object-locks.ts';
 import { lastByte } from '../ports/object-locks.ts';
 import type { PeerMessage } from '../ports/peers.ts';
 import { HeldLocks } from './held-locks.ts';
@@ -26,6 +32,8 @@ export class ClusterLocks implements ObjectLocks {
   readonly #service: LockService;
   /** Changes of an object's locks, one after another. */
   readonly #turns = new Map<ObjectId, Promise<void>>();
+  /** An owner has said of them what `Grant.isStale` says, and nobody has been told so far. */
+  readonly #stale = new Set<ObjectId>();
   readonly #closing = new AbortController();
   readonly #tasks: TaskGroup;
 
@@ -52,21 +60,27 @@ export class ClusterLocks implements ObjectLocks {
     return (await this.#service.ask(id, 'find', { ...wanted, host, session }, signal)).found;
   }
 
-  set(id: ObjectId, wanted: LockRequest): Promise<boolean> {
+  set(id: ObjectId, wanted: LockRequest): Promise<Grant | undefined> {
     return this.#inTurn(id, async () => {
       await this.#reclaim(id);
       if (wanted.type !== 'none' && this.#held.of(id).length >= limits.locksPerObjectMax)
         throw new StorageError('no_space', 'too many locks on one object');
-      return this.#request(id, wanted);
+      if (!(await this.#request(id, wanted))) return undefined;
+      if (wanted.type === 'none' || !this.#stale.has(id)) return { isStale: false };
+      await this.#service.refresh(id);
+      this.#stale.delete(id);
+      return { isStale: true };
     });
   }
 
-  async setLater(id: ObjectId, wanted: LockRequest, signal: AbortSignal): Promise<void> {
+  async setLater(id: ObjectId, wanted: LockRequest, signal: AbortSignal): Promise<Grant> {
     const { host, membership } = this.#deps;
     const given = AbortSignal.any([signal, this.#closing.signal]);
     const givenUp = aborted(given);
     givenUp.catch(() => {});
-    while (!(await this.set(id, wanted))) {
+    for (;;) {
+      const grant = await this.set(id, wanted);
+      if (grant) return grant;
       const { session } = membership;
       const wait = this.#service.ask(id, 'wait', { ...wanted, host, session }, given);
       await Promise.race([wait, givenUp]);
@@ -104,9 +118,11 @@ export class ClusterLocks implements ObjectLocks {
       const lease = await membership.current();
       const asked = { ...wanted, host, session: lease.session };
       this.#held.begin(id);
-      const { found, epoch } = await this.#service.ask(id, 'set', asked, signal);
+      const { found, isStale, epoch } = await this.#service.ask(id, 'set', asked, signal);
       if (!(await isKept(lease))) continue;
-      if (this.#held.end(id, epoch, asked, found ? 'refused' : 'granted')) return !found;
+      if (!this.#held.end(id, epoch, asked, found ? 'refused' : 'granted')) continue;
+      if (isStale && !found && wanted.type !== 'none') this.#stale.add(id);
+      return !found;
     }
   }
 

@@ -8,7 +8,7 @@
  */
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
-import type { ObjectId } from '../core/units.ts';
+import type { HostId, ObjectId } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
@@ -48,6 +48,15 @@ interface Bench {
   readonly table: LockTable;
   /** Resolves when a lock may have gone. */
   freed: PromiseWithResolvers<void>;
+  /** Hosts that have had a lock since others could last change the object. */
+  upToDate: Set<HostId>;
+}
+
+export interface Ruling {
+  /** What stands in the way. */
+  readonly found: HeldLock | undefined;
+  /** The host has to look at the object anew, see `Grant`. */
+  readonly isStale: boolean;
 }
 
 export class LockArbiter {
@@ -63,12 +72,15 @@ export class LockArbiter {
   }
 
   /** Grants it, or gives what stands in the way. */
-  set(served: Served, wanted: WantedLock): Promise<HeldLock | undefined> {
-    return this.#decide(served, wanted, (bench) => {
+  async set(served: Served, wanted: WantedLock): Promise<Ruling> {
+    let isStale = false;
+    const found = await this.#decide(served, wanted, (bench) => {
       const conflict = bench.table.set(wanted);
       if (wanted.type !== 'write' || wanted.kind === 'flock') wake(bench);
+      if (!conflict) isStale = noteUse(bench, wanted);
       return conflict;
     });
+    return { found, isStale };
   }
 
   /** Resolves when nothing stands in the way, and after `ms` at the latest. */
@@ -99,6 +111,7 @@ export class LockArbiter {
       if (!conflict || !(await this.#isOver(conflict, wanted))) return conflict;
       const { host, session } = conflict;
       bench.table.remove((lock) => lock.host === host && lock.session === session);
+      bench.upToDate.clear();
       wake(bench);
     }
   }
@@ -124,7 +137,8 @@ export class LockArbiter {
     const table = new LockTable();
     const hosts = await this.#deps.hosts.list();
     await Promise.all(hosts.map((host) => this.#gatherFrom(host, id, tenure, table)));
-    const bench = { table, freed: Promise.withResolvers<void>() };
+    const freed = Promise.withResolvers<void>();
+    const bench = { table, freed, upToDate: new Set<HostId>() };
     tenure.signal.addEventListener('abort', () => wake(bench), { once: true });
     return bench;
   }
@@ -157,6 +171,17 @@ export class LockArbiter {
       await clock.sleep(pauseMs, { signal });
     }
   }
+}
+
+/**
+ * Whoever may write, or has just ended to, makes what others know old. Who gets a lock looks anew
+ * where that is so, which the answer says.
+ */
+function noteUse({ upToDate }: Bench, { host, type }: WantedLock): boolean {
+  const isStale = !upToDate.has(host);
+  if (type !== 'read') upToDate.clear();
+  if (!isStale || type !== 'none') upToDate.add(host);
+  return isStale;
 }
 
 function wake(bench: Bench): void {

@@ -38,6 +38,9 @@ const kindOf = {
   wait: peerKind.lockWait,
 } as const satisfies Record<Question, number>;
 
+/** The result in the answer to a change. */
+const result = { granted: 0, refused: 1, grantedStale: 2 } as const;
+
 export function isLockMessage({ kind }: PeerMessage): boolean {
   return kind >= peerKind.lockFind && kind <= peerKind.locksHeld;
 }
@@ -46,6 +49,7 @@ export function isLockMessage({ kind }: PeerMessage): boolean {
 export interface Decision {
   /** What stands in the way. */
   readonly found: FoundLock | undefined;
+  readonly isStale: boolean;
   readonly epoch: number;
 }
 
@@ -87,12 +91,29 @@ export class LockService {
   ): Promise<Decision> {
     const { router } = this.#deps;
     const object = await router.open(id);
+    let attempts = 0;
     try {
-      return await object.ask((backing) => {
+      const decision = await object.ask((backing) => {
         signal.throwIfAborted();
+        attempts += 1;
         return backing.where === 'there'
           ? this.#forward(id, what, wanted, backing)
           : this.#decide(what, wanted, backing, () => object.isServedBy(backing));
+      }, 'this host');
+      // An answer that was lost may have said so.
+      return { ...decision, isStale: decision.isStale || attempts > 1 };
+    } finally {
+      router.release(id);
+    }
+  }
+
+  /** Learns the object's size anew, where another host serves it. */
+  async refresh(id: ObjectId): Promise<void> {
+    const { router } = this.#deps;
+    const object = await router.open(id);
+    try {
+      await object.ask(async (backing) => {
+        if (backing.where === 'there') await backing.object.refresh();
       }, 'this host');
     } finally {
       router.release(id);
@@ -112,14 +133,12 @@ export class LockService {
       throw new StorageError('invalid', 'a peer sent a lock message that is not well formed');
     const wanted = { ...lock, host: from, session: head.session };
     const decide = () => this.#decideFor(head, what, wanted);
-    const { found, epoch } = await (what === 'set'
+    const { found, isStale, epoch } = await (what === 'set'
       ? this.#order.run(from, head, decide)
       : decide());
-    return answer(
-      message.kind,
-      { result: found ? 1 : 0, epoch },
-      encodeLocks(found ? [found] : []),
-    );
+    const granted = isStale ? result.grantedStale : result.granted;
+    const said = { result: found ? result.refused : granted, epoch };
+    return answer(message.kind, said, encodeLocks(found ? [found] : []));
   }
 
   async #decideFor({ id }: RequestHead, what: Question, wanted: WantedLock): Promise<Decision> {
@@ -140,11 +159,15 @@ export class LockService {
     const served = { id, tenure, isCurrent };
     const { epoch } = tenure;
     if (what === 'wait') await this.#arbiter.wait(served, wanted, waitMsMax);
-    if (what === 'wait') return { found: undefined, epoch };
-    const found = await this.#arbiter[what](served, wanted);
-    if (!found) return { found, epoch };
+    if (what === 'wait') return { found: undefined, isStale: false, epoch };
+    const { found, isStale } =
+      what === 'set'
+        ? await this.#arbiter.set(served, wanted)
+        : { found: await this.#arbiter.find(served, wanted), isStale: false };
+    if (!found) return { found, isStale, epoch };
     // What number a process has on another host is of no use.
-    return { found: { ...found, pid: found.host === wanted.host ? found.pid : 0 }, epoch };
+    const pid = found.host === wanted.host ? found.pid : 0;
+    return { found: { ...found, pid }, isStale, epoch };
   }
 
   async #forward(
@@ -158,7 +181,7 @@ export class LockService {
     const request = { kind: kindOf[what], payload: encodeLocks([wanted]) };
     const { head, payload } = await this.#links.to(host).ask(id, request);
     const found = decodeLocks(payload)[0] as FoundLock | undefined;
-    return { found, epoch: head.epoch };
+    return { found, isStale: head.result === result.grantedStale, epoch: head.epoch };
   }
 
   async #locksOf(host: HostRecord, id: ObjectId, epoch: number): Promise<HostLocks> {
@@ -176,9 +199,9 @@ export class LockService {
 
 function answer(
   kind: number,
-  { result, epoch }: { readonly result: number; readonly epoch: number },
+  said: { readonly result: number; readonly epoch: number },
   payload: Uint8Array,
 ): PeerMessage {
-  const head = { sizeBytes: 0, allocatedBytes: 0, result, epoch, isVolume: false };
+  const head = { sizeBytes: 0, allocatedBytes: 0, isVolume: false, ...said };
   return { kind, head: encodeAnswerHead(head), payload };
 }

@@ -26,8 +26,13 @@ export class RemoteObject implements DataObject {
 
   static async open(link: PeerLink, id: ObjectId): Promise<RemoteObject> {
     const object = new RemoteObject(link, id);
-    await object.#ask({ kind: peerKind.open });
+    await object.refresh();
     return object;
+  }
+
+  /** Sizes are the owner's again. */
+  async refresh(): Promise<void> {
+    await this.#ask({ kind: peerKind.open });
   }
 
   kind(): ObjectKind {

@@ -115,6 +115,17 @@ describe('locks on two hosts', { skip: cannotMount || missing('python3') }, () =
     assert.equal(free[0], 2);
   });
 
+  test('show who has one what others wrote while they had it', async () => {
+    await fs.writeFile(join(a.mount, name), '0');
+    await using onA = await lockerOn(a);
+    await using onB = await lockerOn(b);
+    await using alsoOnB = await lockerOn(b);
+    const lockers = [onA, onB, alsoOnB];
+    const done = await Promise.all(lockers.map((locker) => locker.increment(60)));
+    assert.deepEqual(done, ['done', 'done', 'done']);
+    assert.equal(Number(await fs.readFile(join(a.mount, name), 'utf8')), 180);
+  });
+
   describe('of QEMU', { skip: missing('qemu-system-x86_64') || missing('qemu-io') }, () => {
     const diskOn = (host: Ready) => join(host.mount, `${name}.raw`);
     const write = (host: Ready) => sh('qemu-io', '-f', 'raw', '-c', 'write 0 4k', diskOn(host));

@@ -33,6 +33,8 @@ export interface CallContext {
   /** Without them the kernel arbitrates locks by itself, for this host alone. */
   readonly locks: FileLocks | undefined;
   readonly waits: LockWaits;
+  /** The kernel looks at a file anew where it knows it from before (`stale`); awaits who said so. */
+  readonly refresh: (ino: Ino, what: 'stale' | 'fresh') => Promise<void>;
 }
 
 /** Gives the bytes of the reply's payload, or a negative errno. Throws what the file system does. */

@@ -14,16 +14,15 @@ export class LockWaits {
     this.#waitsMax = waitsMax;
   }
 
-  /** Gives 0 or a negative errno. `unique` names the request. */
-  async run(unique: bigint, action: (signal: AbortSignal) => Promise<void>): Promise<number> {
+  /** Gives what the action does, or a negative errno. `unique` names the request. */
+  async run(unique: bigint, action: (signal: AbortSignal) => Promise<number>): Promise<number> {
     if (this.#hasEnded) return -errno.ENOTCONN;
     if (this.#waiting.size >= this.#waitsMax) return -errno.ENOLCK;
     const waiting = new AbortController();
     const { signal } = waiting;
     this.#waiting.set(unique, waiting);
     try {
-      await action(signal);
-      return 0;
+      return await action(signal);
     } catch (error) {
       if (!signal.aborted) throw error;
       return this.#hasEnded ? -errno.ENOTCONN : -errno.EINTR;

@@ -1,9 +1,11 @@
 /** GETLK, SETLK, SETLKW, and what FLUSH and RELEASE mean for locks. */
 
 import { isStorageError } from '../../core/errors.ts';
+import type { Ino } from '../../core/units.ts';
 import { decodeLock, encodeLock } from '../../format/fuse/locks.ts';
 import { releaseFlag } from '../../format/fuse/protocol.ts';
-import type { Call, Handler } from './call.ts';
+import type { Grant } from '../../ports/object-locks.ts';
+import type { Call, CallContext, Handler } from './call.ts';
 import { errno } from './errno.ts';
 
 export const getlk: Handler = async (call) => {
@@ -17,19 +19,32 @@ export const setlk: Handler = async (call) => {
   const { locks } = call.context;
   if (!locks) return -errno.ENOSYS;
   const { handle, wanted } = decodeLock(call.request);
-  return unlessFull(async () => ((await locks.set(call.node, handle, wanted)) ? 0 : -errno.EAGAIN));
+  const { node, context } = call;
+  return unlessFull(async () => {
+    const grant = await locks.set(node, handle, wanted);
+    return grant ? granted(context, node, grant) : -errno.EAGAIN;
+  });
 };
 
 export const setlkw: Handler = async (call) => {
-  const { locks, waits } = call.context;
+  const { node, context } = call;
+  const { locks, waits } = context;
   if (!locks) return -errno.ENOSYS;
   const { handle, wanted } = decodeLock(call.request);
-  const { node } = call;
   const { unique } = call.request;
   return unlessFull(() =>
-    waits.run(unique, (signal) => locks.setLater(node, handle, wanted, signal)),
+    waits.run(unique, async (signal) => {
+      const grant = await locks.setLater(node, handle, wanted, signal);
+      return granted(context, node, grant);
+    }),
   );
 };
+
+/** What the kernel has of the file may be older than what others wrote while they had it locked. */
+async function granted({ refresh }: CallContext, node: Ino, { isStale }: Grant): Promise<number> {
+  await refresh(node, isStale ? 'stale' : 'fresh');
+  return 0;
+}
 
 async function unlessFull(action: () => Promise<number>): Promise<number> {
   try {

@@ -72,6 +72,7 @@ export class FuseSession {
   readonly #counts = new Float64Array(countedOpcodes);
   #underWay = 0;
   #whenIdle: (() => void) | undefined;
+  readonly #refreshing = new Map<Ino, Promise<void>>();
   #notifying: Promise<number> = Promise.resolve(0);
 
   /** Takes over the descriptor. A `resumed` one has been through INIT with another process. */
@@ -99,6 +100,7 @@ export class FuseSession {
     const context = {
       ...{ fileSystem, timeoutMs: settings.timeoutMs, versions, locks, waits: this.#waits },
       handles: new OpenHandles(process.pid),
+      refresh: (ino: Ino, what: 'stale' | 'fresh') => this.#refresh(ino, what),
     };
     this.#calls = Array.from(
       { length: settings.requestsMax },
@@ -257,6 +259,17 @@ export class FuseSession {
       queueMicrotask(() => {
         throw error;
       });
+  }
+
+  /** A lock is granted only when the kernel has forgotten what it had of the file before. */
+  async #refresh(ino: Ino, what: 'stale' | 'fresh'): Promise<void> {
+    if (what === 'stale') {
+      const refreshing = this.invalidateInode(ino, 'all').finally(() => {
+        if (this.#refreshing.get(ino) === refreshing) this.#refreshing.delete(ino);
+      });
+      this.#refreshing.set(ino, refreshing);
+    }
+    await this.#refreshing.get(ino);
   }
 
   /** One at a time: each may wait in the kernel, on a thread of the pool that others need. */

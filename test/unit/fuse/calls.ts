@@ -39,6 +39,8 @@ export class FakeKernel {
   readonly #call: Call;
 
   readonly waits = new LockWaits(2);
+  /** Files that the kernel was told to look at anew. */
+  readonly refreshed: number[] = [];
   /** Of the next request. */
   unique = 1n;
 
@@ -46,6 +48,9 @@ export class FakeKernel {
     const context = {
       ...{ fileSystem, timeoutMs: 1500, versions: new SeenVersions(100), locks },
       ...{ handles: new OpenHandles(1), waits: this.waits },
+      refresh: async (ino: number, what: 'stale' | 'fresh') => {
+        if (what === 'stale') this.refreshed.push(ino);
+      },
     };
     this.#call = new Call(context, this.#view, this.#memory, 0);
   }

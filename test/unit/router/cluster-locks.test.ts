@@ -25,6 +25,10 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   }
 }
 
+/** Whether the lock was granted. */
+const set = async (host: WorldHost, wanted: LockRequest) =>
+  (await host.locks.set(id, wanted)) !== undefined;
+
 /** Whether another process of `host` could have all of the object. */
 const isFree = async (host: WorldHost) =>
   (await host.locks.find(id, lock('write', 999n))) === undefined;
@@ -44,20 +48,20 @@ const stopAll = (...all: WorldHost[]) => Promise.all(all.map((host) => host.stop
 describe('a lock on an object of another host', () => {
   test('stands in the way of processes on all hosts, until it is given back', async () => {
     const { a, b, c } = await hosts('b', 'c');
-    assert.equal(await b.locks.set(id, lock('write', 1n, 100n, 199n)), true);
+    assert.equal(await set(b, lock('write', 1n, 100n, 199n)), true);
     for (const host of [a, b, c]) {
-      assert.equal(await host.locks.set(id, lock('read', 7n, 150n, 150n)), false);
-      assert.equal(await host.locks.set(id, lock('write', 7n, 200n)), true);
-      assert.equal(await host.locks.set(id, lock('none', 7n)), true);
+      assert.equal(await set(host, lock('read', 7n, 150n, 150n)), false);
+      assert.equal(await set(host, lock('write', 7n, 200n)), true);
+      assert.equal(await set(host, lock('none', 7n)), true);
     }
     await b.locks.drop(id, 'posix', 1n);
-    assert.equal(await c.locks.set(id, lock('read', 7n, 150n, 150n)), true);
+    assert.equal(await set(c, lock('read', 7n, 150n, 150n)), true);
     await stopAll(a, b, c);
   });
 
   test('is shown to who asks, with its process where that is on the same host', async () => {
     const { a, b } = await hosts('b');
-    await b.locks.set(id, lock('read', 1n, 5n, 9n));
+    await set(b, lock('read', 1n, 5n, 9n));
     const seen = { ...lock('read', 1n, 5n, 9n) };
     assert.deepEqual(await plain(b), seen);
     assert.deepEqual(await plain(a), { ...seen, pid: 0 });
@@ -71,9 +75,24 @@ describe('a lock on an object of another host', () => {
     }
   });
 
+  test('shows the size that another host has made of the object', async () => {
+    const { a, b } = await hosts('b');
+    const [atA, atB] = [await a.router.open(id), await b.router.open(id)];
+    await set(b, lock('read'));
+    await b.locks.drop(id, 'posix', 1n);
+    await set(a, lock('write'));
+    await atA.resize(12_345);
+    await a.locks.drop(id, 'posix', 1n);
+    assert.equal(atB.size(), 0);
+    assert.deepEqual(await b.locks.set(id, lock('read')), { isStale: true });
+    assert.equal(atB.size(), 12_345);
+    assert.deepEqual(await b.locks.set(id, lock('read', 1n, 0n, 5n)), { isStale: false });
+    await stopAll(a, b);
+  });
+
   test('is waited for, from one host to the next', async () => {
     const { a, b, c } = await hosts('b', 'c');
-    await a.locks.set(id, lock('write'));
+    await set(a, lock('write'));
     const order: string[] = [];
     const waits = [b, c].map((host) =>
       host.locks.setLater(id, lock('write'), never).then(() => order.push(host.id)),
@@ -94,7 +113,7 @@ describe('a lock on an object of another host', () => {
 
   test('is not got by who has stopped waiting', async () => {
     const { a, b } = await hosts('b');
-    await a.locks.set(id, lock('write'));
+    await set(a, lock('write'));
     const waiting = new AbortController();
     const wait = b.locks.setLater(id, lock('write'), waiting.signal);
     await soon(20);
@@ -110,9 +129,9 @@ describe('a lock on an object of another host', () => {
 describe('a lock of a host that lives', () => {
   test('survives that the object is handed over, and over again', async () => {
     const { world, a, b, c } = await hosts('b', 'c');
-    await a.locks.set(id, lock('read', 1n, 0n, 9n));
-    await b.locks.set(id, lock('write', 1n, 10n, 19n));
-    await c.locks.set(id, lock('write', 1n, 20n, 29n));
+    await set(a, lock('read', 1n, 0n, 9n));
+    await set(b, lock('write', 1n, 10n, 19n));
+    await set(c, lock('write', 1n, 20n, 29n));
     for (const to of [b, c, a]) {
       await to.router.fetch(id);
       assert.equal((await world.records.get(id)).owner, to.id);
@@ -122,32 +141,32 @@ describe('a lock of a host that lives', () => {
           [10n, 19n],
           [20n, 29n],
         ] as const)
-          assert.equal(await host.locks.set(id, lock('write', 7n, start, end)), false);
-      assert.equal(await a.locks.set(id, lock('write', 7n, 30n)), true);
-      await a.locks.set(id, lock('none', 7n));
+          assert.equal(await set(host, lock('write', 7n, start, end)), false);
+      assert.equal(await set(a, lock('write', 7n, 30n)), true);
+      await set(a, lock('none', 7n));
     }
     await c.locks.drop(id, 'posix', 1n);
-    assert.equal(await b.locks.set(id, lock('write', 1n, 10n, 29n)), true);
+    assert.equal(await set(b, lock('write', 1n, 10n, 29n)), true);
     await stopAll(a, b, c);
   });
 
   test('survives the death of the owner, whose own locks end with its lease', async () => {
     const { world, a, b, c } = await hosts('b', 'c');
-    await a.locks.set(id, lock('write', 1n, 0n, 9n));
-    await b.locks.set(id, lock('write', 1n, 10n, 19n));
+    await set(a, lock('write', 1n, 0n, 9n));
+    await set(b, lock('write', 1n, 10n, 19n));
     await a.kill();
-    assert.equal(await c.locks.set(id, lock('write', 1n, 10n, 19n)), false);
+    assert.equal(await set(c, lock('write', 1n, 10n, 19n)), false);
     assert.notEqual((await world.records.get(id)).owner, 'a');
-    assert.equal(await c.locks.set(id, lock('write', 1n, 0n, 9n)), true);
+    assert.equal(await set(c, lock('write', 1n, 0n, 9n)), true);
     await stopAll(b, c);
   });
 
   test('survives that the owner is started again', async () => {
     const { a, b, world } = await hosts('b');
-    await b.locks.set(id, lock('write'));
+    await set(b, lock('write'));
     await a.kill();
     const again = await world.host('a');
-    assert.equal(await again.locks.set(id, lock('read')), false);
+    assert.equal(await set(again, lock('read')), false);
     await b.locks.drop(id, 'posix', 1n);
     assert.ok(await isFree(again));
     await stopAll(again, b);
@@ -155,14 +174,14 @@ describe('a lock of a host that lives', () => {
 
   test('is asked for again when its host was out of the vPool for a while', async () => {
     const { world, a, b } = await hosts('b');
-    await b.locks.set(id, lock('write'));
+    await set(b, lock('write'));
     const before = await world.hosts.session(b.id);
     b.renewing.pause();
     await until(async () => (await world.hosts.session(b.id)) === undefined);
     b.renewing.resume();
     await until(async () => ![undefined, before].includes(await world.hosts.session(b.id)));
     await until(async () => !(await isFree(a)));
-    assert.equal(await a.locks.set(id, lock('write')), false);
+    assert.equal(await set(a, lock('write')), false);
     await b.locks.drop(id, 'posix', 1n);
     assert.ok(await isFree(a));
     await stopAll(a, b);
@@ -172,21 +191,21 @@ describe('a lock of a host that lives', () => {
 describe('a lock of a host that is gone', () => {
   test('stands until its lease ends, and wakes who waits then', async () => {
     const { a, b } = await hosts('b');
-    await b.locks.set(id, lock('write'));
+    await set(b, lock('write'));
     await b.kill();
-    assert.equal(await a.locks.set(id, lock('write')), false);
+    assert.equal(await set(a, lock('write')), false);
     await a.locks.setLater(id, lock('write'), never);
     await stopAll(a);
   });
 
   test('is lost where another got it before the host was back, and stays lost', async () => {
     const { world, a, b } = await hosts('b');
-    await b.locks.set(id, lock('write'));
+    await set(b, lock('write'));
     b.renewing.pause();
     await until(async () => (await world.hosts.session(b.id)) === undefined);
-    assert.equal(await a.locks.set(id, lock('write')), true);
+    assert.equal(await set(a, lock('write')), true);
     b.renewing.resume();
-    assert.equal(await b.locks.set(id, lock('read', 3n)), false);
+    assert.equal(await set(b, lock('read', 3n)), false);
     // A new tenure is told of one of the two alone.
     await b.router.fetch(id);
     await a.locks.drop(id, 'posix', 1n);
@@ -198,9 +217,11 @@ describe('a lock of a host that is gone', () => {
 describe('an answer', () => {
   test('that is lost is asked for again, and leaves no lock behind', async () => {
     const { world, a, b } = await hosts('b');
-    let losses = 2;
+    let losses = 0;
     world.network.losesAnswer = (kind) => kind === peerKind.lockSet && losses-- > 0;
-    assert.equal(await b.locks.set(id, lock('write')), true);
+    await set(b, lock('read'));
+    losses = 2;
+    assert.deepEqual(await b.locks.set(id, lock('write')), { isStale: true }, 'it may have been');
     losses = 2;
     await b.locks.drop(id, 'posix', 1n);
     assert.ok(await isFree(a));
@@ -219,10 +240,10 @@ describe('an answer', () => {
       arrived.resolve();
       return held;
     };
-    const asked = b.locks.set(id, lock('write'));
+    const asked = set(b, lock('write'));
     await arrived.promise;
     await c.router.fetch(id);
-    assert.equal(await c.locks.set(id, lock('write')), true);
+    assert.equal(await set(c, lock('write')), true);
     letGo();
     assert.equal(await asked, false);
     await c.locks.drop(id, 'posix', 1n);
@@ -234,11 +255,11 @@ describe('an answer', () => {
     const { world, a, b } = await hosts('b');
     const { promise: held, resolve: letGo } = Promise.withResolvers<void>();
     world.network.delayAnswer = (kind) => (kind === peerKind.lockSet ? held : undefined);
-    const asked = b.locks.set(id, lock('write'));
+    const asked = set(b, lock('write'));
     await until(async () => !(await isFree(a)));
     b.renewing.pause();
     await until(async () => (await world.hosts.session(b.id)) === undefined);
-    assert.equal(await a.locks.set(id, lock('write')), true);
+    assert.equal(await set(a, lock('write')), true);
     letGo();
     await soon(20);
     b.renewing.resume();
@@ -289,11 +310,11 @@ describe('an answer', () => {
 
   test('of a host that does not say which locks it has is waited for', async () => {
     const { world, a, b, c } = await hosts('b', 'c');
-    await b.locks.set(id, lock('write'));
+    await set(b, lock('write'));
     world.network.cut(c.id, b.id);
     await c.router.fetch(id);
     let isDecided = false;
-    const asked = c.locks.set(id, lock('write')).finally(() => (isDecided = true));
+    const asked = set(c, lock('write')).finally(() => (isDecided = true));
     await soon(100);
     assert.equal(isDecided, false);
     world.network.mend();

@@ -104,6 +104,33 @@ describe('who waits for a lock', () => {
   });
 });
 
+describe('a host', () => {
+  const b = hostId('b');
+
+  test('is told when others may have written since it had its last lock', async () => {
+    const { arbiter, served, lock, registry } = await court();
+    const stale = async (at: typeof host, type: LockRequest['type'], start = 0n) => {
+      const wanted = { ...lock(1n, type), host: at, start, end: start };
+      const { found, isStale } = await arbiter.set(served, wanted);
+      assert.equal(found, undefined);
+      return isStale;
+    };
+    assert.equal(await stale(host, 'read'), true, 'its first lock of a tenure');
+    assert.equal(await stale(host, 'read'), false);
+    assert.equal(await stale(b, 'read'), true);
+    assert.equal(await stale(host, 'read'), false, 'others have read');
+    await stale(b, 'none');
+    assert.equal(await stale(host, 'write'), true, 'a lock that ends may have been for writing');
+    assert.equal(await stale(host, 'write'), false);
+    assert.equal(await stale(b, 'write', 9n), true);
+    await stale(host, 'none');
+    assert.equal(await stale(b, 'read', 20n), true, 'it may have written until it unlocked');
+    await stale(host, 'none', 50n);
+    assert.equal(await stale(host, 'read', 30n), true, 'unlocking says nothing of what it knows');
+    await registry.close();
+  });
+});
+
 test('an owner asks the hosts once in each tenure', async () => {
   const { arbiter, served, lock, asked, registry } = await court();
   await Promise.all([arbiter.set(served, lock(1n, 'read')), arbiter.set(served, lock(2n, 'read'))]);
