@@ -4,11 +4,22 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Locker } from '../support/locker.ts';
 import type { Ready } from '../support/playground.ts';
 import { cannotMount, Playground, sh } from '../support/playground.ts';
+
+/** Adds to a counter, a transaction each; waits for others as SQLite does. */
+const incrementing = (path: string) => `
+  const { DatabaseSync } = require('node:sqlite');
+  const database = new DatabaseSync(${JSON.stringify(path)});
+  database.exec('PRAGMA busy_timeout = 60000');
+  for (let index = 0; index < 20; index += 1)
+    database.exec('BEGIN IMMEDIATE; UPDATE counter SET value = value + 1; COMMIT');
+  database.close();`;
+const integrity = { integrity_check: 'ok' };
 
 const missing = (program: string) =>
   spawnSync(program, ['--version']).error ? `no ${program}` : false;
@@ -124,6 +135,21 @@ describe('locks on two hosts', { skip: cannotMount || missing('python3') }, () =
     const done = await Promise.all(lockers.map((locker) => locker.increment(60)));
     assert.deepEqual(done, ['done', 'done', 'done']);
     assert.equal(Number(await fs.readFile(join(a.mount, name), 'utf8')), 180);
+  });
+
+  test('keep a database whole that programs on both hosts change', async () => {
+    const path = (host: Ready) => join(host.mount, `${name}.db`);
+    const database = new DatabaseSync(path(a));
+    database.exec('CREATE TABLE counter (value INTEGER); INSERT INTO counter VALUES (0)');
+    const programs = [a, b, b].map((host) => sh(process.execPath, '-e', incrementing(path(host))));
+    await Promise.all(programs);
+    for (const host of [a, b]) {
+      const reader = new DatabaseSync(path(host));
+      assert.deepEqual({ ...reader.prepare('SELECT value FROM counter').get() }, { value: 60 });
+      assert.deepEqual({ ...reader.prepare('PRAGMA integrity_check').get() }, integrity);
+      reader.close();
+    }
+    database.close();
   });
 
   describe('of QEMU', { skip: missing('qemu-system-x86_64') || missing('qemu-io') }, () => {

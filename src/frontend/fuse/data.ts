@@ -9,6 +9,7 @@ import type { Attributes, FileSystem } from '../../ports/file-system.ts';
 import { replyEntry } from './attributes.ts';
 import type { CallContext, Handler } from './call.ts';
 import { replyBytesMax } from './call.ts';
+import { errno } from './errno.ts';
 import { dropAtFlush, dropAtRelease } from './locks.ts';
 import { makeFile } from './namespace.ts';
 
@@ -55,7 +56,14 @@ async function openFile(
 export const open: Handler = async (call) => {
   const { request, fileSystem, node, context } = call;
   const how = openRequest(request.u32(0), request.u32(4));
-  const attributes = await openFile(fileSystem, node, how);
+  let attributes: Attributes;
+  try {
+    attributes = await openFile(fileSystem, node, how);
+  } catch (error) {
+    // Another host has deleted it since the kernel looked the name up: it shall look again.
+    if (isStorageError(error, 'not_found')) return -errno.ESTALE;
+    throw error;
+  }
   return encodeOpen(call.view, call.at, openReply(context, attributes));
 };
 

@@ -147,6 +147,12 @@ describe('opening', () => {
     assert.equal(await open(), 2);
   });
 
+  test('what another host has deleted makes the kernel look its name up again', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    await fileSystem.unlink(1 as Ino, 'f');
+    assert.equal((await kernel.ask(opcode.open, ino, body(0, 0))).error, errno.ESTALE);
+  });
+
   test('that fails to truncate leaves nothing open', async () => {
     const { fileSystem, kernel, ino } = await withFile();
     fileSystem.change = () => Promise.reject(new StorageError('no_space', 'full'));
