@@ -25,8 +25,8 @@ export const limits = {
   xattrNameBytesMax: 255,
   xattrValueBytesMax: 64 * KiB,
   linkCountMax: 65_000,
-  /** Locks of one host's processes on one object: a message has room for all of them. */
-  locksPerObjectMax: 16_384,
+  /** Locks of one host's processes on one object: a message has room for twice as many. */
+  locksPerObjectMax: 4096,
   /** Entries of one page of any listing. */
   listEntriesMax: 1000,
   /** A registry value; etcd's own bound is 1.5 MiB. */

@@ -63,7 +63,9 @@ export class ClusterLocks implements ObjectLocks {
   set(id: ObjectId, wanted: LockRequest): Promise<Grant | undefined> {
     return this.#inTurn(id, async () => {
       await this.#reclaim(id);
-      if (wanted.type !== 'none' && this.#held.of(id).length >= limits.locksPerObjectMax)
+      // To give a part of a lock back may make two of it.
+      const locksMax = limits.locksPerObjectMax * (wanted.type === 'none' ? 2 : 1);
+      if (this.#held.of(id).length >= locksMax)
         throw new StorageError('no_space', 'too many locks on one object');
       if (!(await this.#request(id, wanted))) return undefined;
       if (wanted.type === 'none' || !this.#stale.has(id)) return { isStale: false };
@@ -119,9 +121,9 @@ export class ClusterLocks implements ObjectLocks {
       const asked = { ...wanted, host, session: lease.session };
       this.#held.begin(id);
       const { found, isStale, epoch } = await this.#service.ask(id, 'set', asked, signal);
+      if (isStale && !found && wanted.type !== 'none') this.#stale.add(id);
       if (!(await isKept(lease))) continue;
       if (!this.#held.end(id, epoch, asked, found ? 'refused' : 'granted')) continue;
-      if (isStale && !found && wanted.type !== 'none') this.#stale.add(id);
       return !found;
     }
   }

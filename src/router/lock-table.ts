@@ -64,21 +64,26 @@ export class LockTable {
 
   /** Its owner has nothing in the range any more. */
   #clear(wanted: Ranged): void {
-    this.#locks = this.#locks.flatMap((lock) => {
-      if (!isOwnerOf(wanted, lock) || !overlap(wanted, lock)) return [lock];
+    const isCut = (lock: HeldLock) => isOwnerOf(wanted, lock) && overlap(wanted, lock);
+    const cut = this.#locks.filter(isCut);
+    if (cut.length === 0) return;
+    const left = cut.flatMap((lock) => {
       const before = { ...lock, end: wanted.start - 1n };
       const after = { ...lock, start: wanted.end + 1n };
       return [before, after].filter(({ start, end }) => start <= end);
     });
+    this.remove(isCut);
+    this.#locks.push(...left);
   }
 
   /** Into a range that is clear. */
   #add(added: HeldLock): void {
+    const [before, after] = [added.start - 1n, added.end + 1n];
     const isNeighbour = (lock: HeldLock) =>
       isOwnerOf(added, lock) &&
       lock.type === added.type &&
       lock.session === added.session &&
-      (lock.end + 1n === added.start || added.end + 1n === lock.start);
+      (lock.end === before || lock.start === after);
     const merged = [added, ...this.#locks.filter(isNeighbour)];
     const start = merged.reduce(
       (least, lock) => (lock.start < least ? lock.start : least),

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { limits } from '../../../src/core/limits.ts';
 import { objectId } from '../../../src/core/units.ts';
 import { encodeLocks } from '../../../src/format/lock-message.ts';
 import { encodeRequestHead, peerKind } from '../../../src/format/peer-message.ts';
@@ -88,6 +89,20 @@ describe('a lock on an object of another host', () => {
     assert.equal(atB.size(), 12_345);
     assert.deepEqual(await b.locks.set(id, lock('read', 1n, 0n, 5n)), { isStale: false });
     await stopAll(a, b);
+  });
+
+  test('is refused when there are too many, of which each can be given back', async () => {
+    const { a } = await hosts();
+    const at = (index: number) => BigInt(2 * index);
+    const max = limits.locksPerObjectMax;
+    for (let index = 0; index < max; index += 1)
+      assert.ok(await set(a, lock('write', 1n, at(index), at(index))));
+    await assert.rejects(set(a, lock('write', 1n, at(max), at(max))), { code: 'no_space' });
+    assert.ok(await set(a, lock('none', 1n, at(7), at(7))));
+    assert.ok(await set(a, lock('write', 1n, at(max), at(max))));
+    await a.locks.drop(id, 'posix', 1n);
+    assert.ok(await isFree(a));
+    await stopAll(a);
   });
 
   test('is waited for, from one host to the next', async () => {
