@@ -33,11 +33,10 @@ export class KeptLease implements Lease {
   readonly #calls: LeaseCalls;
   readonly #clock: Clock;
   readonly #lost = new AbortController();
-  readonly #stop: AbortSignal;
   #renewedMs: number;
   #isGone = false;
 
-  /** Renews in `tasks` until `closing` fires. */
+  /** Renews in `tasks` until `closing` fires: nobody keeps it then. */
   constructor(
     granted: Granted,
     calls: LeaseCalls,
@@ -50,7 +49,7 @@ export class KeptLease implements Lease {
     this.#renewedMs = granted.sentMs;
     this.#calls = calls;
     this.#clock = clock;
-    this.#stop = AbortSignal.any([closing, this.#lost.signal]);
+    closing.addEventListener('abort', () => this.#end('the registry is closed'), { once: true });
     tasks.run(() => this.#keep());
   }
 
@@ -76,18 +75,18 @@ export class KeptLease implements Lease {
 
   async #keep(): Promise<void> {
     let pauseMs = this.ttlMs / renewalsPerTtl;
-    while (!this.#stop.aborted) {
+    while (!this.#lost.signal.aborted) {
       try {
-        await this.#clock.sleep(pauseMs, { signal: this.#stop });
+        await this.#clock.sleep(pauseMs, { signal: this.#lost.signal });
         const sentMs = this.#clock.monotonicMs();
-        if ((await this.#calls.renew(this.id, { signal: this.#stop })) === 'lost') {
+        if ((await this.#calls.renew(this.id, { signal: this.#lost.signal })) === 'lost') {
           this.#isGone = true;
           return this.#end('the registry has ended the lease');
         }
         this.#renewedMs = sentMs;
         pauseMs = this.ttlMs / renewalsPerTtl;
       } catch (error) {
-        if (!this.#stop.aborted && !isStorageError(error)) throw error;
+        if (!this.#lost.signal.aborted && !isStorageError(error)) throw error;
         pauseMs = this.ttlMs / attemptsPerTtl;
       }
     }

@@ -155,8 +155,6 @@ export class ClusterWorld implements AsyncDisposable {
       this.#disks.set(name, left);
       await registry.close();
       endWork(drivers.volumes);
-      // Its lease has to run out; this only ends those who wait for it to be renewed.
-      membership.leave().catch(() => {});
     };
     return {
       ...{ id, router, locks, disk, renewing, takenOver, volumes: drivers.volumes },
