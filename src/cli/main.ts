@@ -6,8 +6,9 @@ import { describeError } from '../core/errors.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import { drainHost } from './drain.ts';
-import type { GlobalOptions, PinOptions } from './reports.ts';
+import type { FollowOptions, GlobalOptions, PinOptions } from './reports.ts';
 import {
+  followVdisk,
   listHosts,
   listVdisks,
   listVpools,
@@ -87,6 +88,12 @@ asking(vdisks, 'pin <path>', 'keep one where it is, however much is forwarded')
   .option('--to <host>', 'hand it over to this host first')
   .option('--off', 'let it follow its user again')
   .action((path: string, options: PinOptions) => pinVdisk(path, options));
+asking(vdisks, 'follow <path>', 'set when a host that uses one fetches it')
+  .option('--reads <n>', 'forwarded reads within the window; 0: never', '200')
+  .option('--writes <n>', 'forwarded writes within the window; 0: never', '200')
+  .option('--window <time>', 'the window', '1s')
+  .option('--default', 'as for all disks of the vPool')
+  .action((path: string, options: FollowOptions) => followVdisk(path, options));
 asking(vdisks, 'takeover <path>', 'have one served whose owner is gone')
   .option('--accept-loss', 'give up what only hosts that are gone have of it')
   .action((path: string, options: GlobalOptions & { acceptLoss?: boolean }) =>

@@ -1,8 +1,9 @@
 /** The commands that ask a daemon and print what it says. */
 
 import type { VdiskReport } from '../daemon/endpoints.ts';
-import { formatSize, formatTime } from '../daemon/units.ts';
+import { formatSize, formatTime, parseTime } from '../daemon/units.ts';
 import { call, findAdmin, insideVpool } from './client.ts';
+import { CliError, exitCode } from './exit-code.ts';
 import { table } from './table.ts';
 
 export interface GlobalOptions {
@@ -123,6 +124,7 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
         ['used', formatSize(found.usedBytes)],
         ['not destaged', formatSize(found.notDestagedBytes)],
         ['owner', `${found.owner}, epoch ${found.epoch}${found.isPinned ? ', pinned' : ''}`],
+        ...(found.threshold ? [['handover', describeThreshold(found)]] : []),
         ['last changes', found.changes],
         [
           'state',
@@ -156,6 +158,32 @@ export async function pinVdisk(path: string, options: PinOptions): Promise<void>
   const found = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/pin', query);
   const what = found.isPinned ? `stays with host ${found.owner}` : 'follows its user';
   print(options, found, () => `${found.path}: ${what}\n`);
+}
+
+export interface FollowOptions extends GlobalOptions {
+  readonly reads: string;
+  readonly writes: string;
+  readonly window: string;
+  readonly default?: boolean;
+}
+
+/** When a host that uses the disk fetches it. */
+export async function followVdisk(path: string, options: FollowOptions): Promise<void> {
+  const admin = findAdmin(options.admin, path);
+  const { reads, writes, window } = options;
+  const windowMs = parseTime(window);
+  if (windowMs === undefined)
+    throw new CliError(`--window: found ${window}; allowed is a time, as 1s`, exitCode.usage);
+  const own = options.default === true ? {} : { reads, writes, windowMs: String(windowMs) };
+  const query = { path: insideVpool(path), ...own };
+  const found = await call<VdiskReport>(admin, 'POST', '/v1/vdisk/threshold', query);
+  print(options, found, () => `${found.path}: ${describeThreshold(found)}\n`);
+}
+
+function describeThreshold({ threshold }: VdiskReport): string {
+  if (!threshold) return 'follows its user as all disks do';
+  const { reads, writes, windowMs } = threshold;
+  return `follows its user after ${reads} reads or ${writes} writes in ${formatTime(windowMs)} (0: never)`;
 }
 
 export async function takeOverVdisk(

@@ -8,7 +8,7 @@ import type { Endpoints } from '../frontend/admin/server.ts';
 import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { Attributes } from '../ports/file-system.ts';
 import type { LoopDelay } from '../platform/loop-delay.ts';
-import type { ObjectRecord } from '../registry/object-records.ts';
+import type { ObjectRecord, Threshold } from '../registry/object-records.ts';
 import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
 import { takeOver } from '../router/takeover.ts';
@@ -24,6 +24,8 @@ export interface VdiskReport {
   readonly owner: string;
   readonly epoch: number;
   readonly isPinned: boolean;
+  /** Where it has one of its own. */
+  readonly threshold?: Threshold;
   /**
    * `open`, `failed`, `idle`, `moving`, or `forwarded`: another host serves it, and this one uses it.
    */
@@ -76,6 +78,16 @@ function summary(volumes: readonly OpenVolume[]) {
   };
 }
 
+/** Of the query; undefined where it names none. `invalid`. */
+function thresholdOf(query: URLSearchParams): Threshold | undefined {
+  const given = ['reads', 'writes', 'windowMs'].map((name) => query.get(name));
+  if (given.every((value) => value === null)) return undefined;
+  const [reads, writes, windowMs] = given.map(Number) as [number, number, number];
+  if (![reads, writes, windowMs].every((value) => Number.isSafeInteger(value) && value >= 0))
+    throw new StorageError('invalid', 'reads, writes and windowMs are whole numbers, 0 or more');
+  return { reads, writes, windowMs };
+}
+
 export function daemonEndpoints(
   settings: Settings,
   stack: Stack,
@@ -95,6 +107,7 @@ export function daemonEndpoints(
       owner: record?.owner ?? settings.host,
       epoch: record?.epoch ?? 0,
       isPinned: record?.isPinned ?? false,
+      ...(record?.threshold && { threshold: record.threshold }),
       state: status?.state === 'open' || !status ? stateOf(id, status?.state) : status.state,
       changes: record ? whereChangesAre(record, status?.degraded) : 'on the backend',
       ...(typeof record?.tail === 'object' && { replica: record.tail.host }),
@@ -194,10 +207,16 @@ export function daemonEndpoints(
       const id = await fileSystem.objectOf(attributes.ino);
       const to = query.get('to');
       if (id && to !== null) {
-        await stack.records.setPinned(id, false);
+        await stack.records.adjust(id, { isPinned: false });
         await stack.router.moveTo(id, hostId(to));
       }
-      if (id) await stack.records.setPinned(id, query.get('pinned') !== '0');
+      if (id) await stack.records.adjust(id, { isPinned: query.get('pinned') !== '0' });
+      return report(path, attributes);
+    },
+    'POST /v1/vdisk/threshold': async (query) => {
+      const { path, attributes } = await vdisk(query);
+      const id = await fileSystem.objectOf(attributes.ino);
+      if (id) await stack.records.adjust(id, { threshold: thresholdOf(query) });
       return report(path, attributes);
     },
     'POST /v1/vdisk/takeover': async (query) => {

@@ -3,7 +3,7 @@
  * a head is committed together with such a comparison, so of two hosts that think they own an
  * object only the later one commits (invariants 1 and 2).
  *
- *   o<object id>   {kind, owner, epoch, tail, replica, copy, pinned}
+ *   o<object id>   {kind, owner, epoch, tail, replica, copy, pinned, reads, writes, window}
  *   hv<object id>  head of the volume, and
  *   hf<object id>  manifest of the file: opaque bytes. Each kind has its own, so that a file keeps
  *                  its manifest until the volume that it becomes is whole
@@ -32,6 +32,14 @@ import { encodeRecord, RecordReader } from './record.ts';
 
 const tails = ['backend', 'owner', 'replica'] as const;
 
+/** How much a host forwards before it asks for the object. */
+export interface Threshold {
+  /** Forwarded reads, or writes, within the window; 0: never. */
+  readonly reads: number;
+  readonly writes: number;
+  readonly windowMs: number;
+}
+
 export interface ObjectState {
   readonly kind: ObjectKind;
   readonly owner: HostId;
@@ -40,6 +48,8 @@ export interface ObjectState {
   readonly tail: Tail;
   /** Ownership stays where it is, however much is forwarded. */
   readonly isPinned: boolean;
+  /** Undefined: as for all objects of the vPool. */
+  readonly threshold?: Threshold | undefined;
 }
 
 export interface ObjectRecord extends ObjectState {
@@ -65,10 +75,15 @@ const claimAttemptsMax = 10;
 const objectKey = (id: ObjectId) => `o${id}`;
 const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
-function encode({ kind, owner, epoch: number, tail, isPinned }: ObjectState): Uint8Array {
+function encode(state: ObjectState): Uint8Array {
+  const { kind, owner, epoch: number, tail, isPinned, threshold } = state;
   const where =
     typeof tail === 'string' ? { tail } : { tail: 'replica', replica: tail.host, copy: tail.copy };
-  return encodeRecord({ kind, owner, epoch: number, ...where, ...(isPinned && { pinned: 1 }) });
+  const moves = threshold && {
+    ...{ reads: threshold.reads, writes: threshold.writes, window: threshold.windowMs },
+  };
+  const pinned = isPinned ? { pinned: 1 } : {};
+  return encodeRecord({ kind, owner, epoch: number, ...where, ...pinned, ...moves });
 }
 
 function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
@@ -84,6 +99,13 @@ function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord
         ? { host: hostId(fields.text('replica')), copy: fields.text('copy') }
         : tail,
     isPinned: fields.has('pinned'),
+    threshold: fields.has('window')
+      ? {
+          reads: fields.count('reads'),
+          writes: fields.count('writes'),
+          windowMs: fields.count('window'),
+        }
+      : undefined,
     revision,
   };
 }
@@ -195,10 +217,13 @@ export class ObjectRecords {
   }
 
   /** Changes what an administrator may, whoever the owner is. `not_found`. */
-  async setPinned(id: ObjectId, isPinned: boolean): Promise<void> {
+  async adjust(
+    id: ObjectId,
+    change: Partial<Pick<ObjectState, 'isPinned' | 'threshold'>>,
+  ): Promise<void> {
     for (;;) {
       const record = await this.get(id);
-      if (await this.#replace(record, { ...record, isPinned })) return;
+      if (await this.#replace(record, { ...record, ...change })) return;
     }
   }
 

@@ -5,11 +5,9 @@
  * it is instead of going to and fro.
  */
 
-export interface HandoverSettings {
-  /** Forwarded reads, or writes, within the window that make a host ask; 0: never. */
-  readonly reads: number;
-  readonly writes: number;
-  readonly windowMs: number;
+import type { Threshold } from '../registry/object-records.ts';
+
+export interface HandoverSettings extends Threshold {
   /** After a move or a refusal nobody asks for so long. */
   readonly coolDownMs: number;
 }
@@ -25,9 +23,9 @@ export class ForwardCounter {
     this.#settings = settings;
   }
 
-  /** True when it is time to ask; the asker then calls `pause`. */
-  note(what: 'read' | 'write', nowMs: number): boolean {
-    const { reads, writes, windowMs } = this.#settings;
+  /** True when it is time to ask; the asker then calls `pause`. `own`: the object's threshold. */
+  note(what: 'read' | 'write', nowMs: number, own: Threshold | undefined): boolean {
+    const { reads, writes, windowMs } = own ?? this.#settings;
     if (nowMs - this.#windowBeganMs >= windowMs) {
       this.#windowBeganMs = nowMs;
       this.#reads = 0;

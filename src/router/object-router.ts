@@ -248,9 +248,9 @@ export class ObjectRouter implements Objects {
         return this.#ownership.connect(id);
       },
       promote: (file) => promoteFile({ records, volumes, files, log }, file),
-      noteForwarded: (what) => {
+      noteForwarded: (what, { threshold }) => {
         const now = clock.monotonicMs();
-        if (!this.attracts || !entry.forwarded.note(what, now)) return;
+        if (!this.attracts || !entry.forwarded.note(what, now, threshold)) return;
         entry.forwarded.pause(now);
         this.#tasks.run(() => this.#fetchOpen(object, 'threshold'));
       },

@@ -95,7 +95,7 @@ export class Ownership {
     const record = await records.get(id);
     if (record.owner === host) return this.#mine(record, lease);
     const server = (await hosts.find(record.owner)) ?? (await this.#replicaOf(record));
-    if (server) return this.#forward(server, id);
+    if (server) return this.#forward(server, record);
     if (!(await this.#take(record, lease))) return undefined;
     log.info({ object: id, from: record.owner, epoch: record.epoch }, 'object is taken over');
     return this.#attempt(id);
@@ -116,9 +116,9 @@ export class Ownership {
     return records.take(record, host, lease.guard);
   }
 
-  async #forward(owner: HostRecord, id: ObjectId): Promise<There> {
+  async #forward(owner: HostRecord, { id, threshold }: ObjectRecord): Promise<There> {
     const object = await RemoteObject.open(this.#deps.linkTo(owner), id);
-    return { where: 'there', object, owner: owner.id };
+    return { where: 'there', object, owner: owner.id, threshold };
   }
 
   async #mine(record: ObjectRecord, lease: HostLease): Promise<Here> {

@@ -20,6 +20,7 @@ import { limits } from '../core/limits.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
+import type { Threshold } from '../registry/object-records.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { HostLease } from './host-lease.ts';
 import type { RemoteObject } from './remote-object.ts';
@@ -37,6 +38,8 @@ export interface There {
   readonly where: 'there';
   readonly object: RemoteObject;
   readonly owner: HostId;
+  /** When this host asks for it; undefined: as for all objects. */
+  readonly threshold: Threshold | undefined;
 }
 
 export type Backing = Here | There;
@@ -46,7 +49,7 @@ export interface RoutedDeps {
   readonly resolve: (stale: Backing) => Promise<Backing>;
   readonly promote: (file: Here) => Promise<Here>;
   /** A request was served by the object's owner. */
-  readonly noteForwarded: (what: 'read' | 'write') => void;
+  readonly noteForwarded: (what: 'read' | 'write', by: There) => void;
 }
 
 /** The tenure that served a request is over. */
@@ -275,7 +278,7 @@ export class RoutedObject implements ObjectHandle {
         if (backing.where === 'here') await backing.lease.fresh();
         const value = await this.#count(request(backing.object));
         if (backing.where === 'here') await backing.lease.fresh();
-        else this.#deps.noteForwarded(what);
+        else this.#deps.noteForwarded(what, backing);
         return value;
       } catch (error) {
         if (!this.#isReroutable(backing, error)) throw error;

@@ -184,6 +184,31 @@ describe('two hosts', { skip: cannotMount }, () => {
     assert.ok((await reading).equals(Buffer.alloc(MiB, 1)));
   });
 
+  test('are drained by the command, one after the other', async () => {
+    await using playground = new Playground();
+    const [a, b] = await pair(playground);
+    for (let number = 0; number < 5; number += 1) {
+      await fs.writeFile(join(a.mount, `disk-${number}.raw`), Buffer.alloc(MiB, number + 1));
+      await fs.writeFile(join(a.mount, `note-${number}`), `${number}`);
+    }
+    const cli = join(import.meta.dirname, '../../src/cli/main.ts');
+    const drain = async ({ admin }: Ready, ...argv: string[]) => {
+      const line = [cli, 'host', 'drain', ...argv, '--json', '--admin', admin];
+      return JSON.parse(await sh(process.execPath, ...line)) as Record<string, unknown>;
+    };
+    const drained = { state: 'drained', total: 10, moved: 10, failed: [] };
+    assert.deepEqual(await drain(a, 'a'), { host: 'a', ...drained });
+    for (let number = 0; number < 5; number += 1) {
+      assert.equal((await vdisk(a, `/disk-${number}.raw`)).owner, 'b');
+      const content = await fs.readFile(join(a.mount, `disk-${number}.raw`));
+      assert.ok(content.equals(Buffer.alloc(MiB, number + 1)));
+    }
+    assert.equal((await drain(a, 'a', '--off'))['state'], 'off');
+    assert.deepEqual(await drain(b, 'b'), { host: 'b', ...drained });
+    assert.equal((await vdisk(a, '/disk-3.raw')).owner, 'a');
+    await assert.rejects(drain(a, 'b'), /this is host a: ask host b itself/);
+  });
+
   test('leave all they have to each other when they stop', async () => {
     await using playground = new Playground();
     const [, b] = await pair(playground);

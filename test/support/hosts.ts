@@ -100,6 +100,14 @@ export class Hosts implements AsyncDisposable {
     for (const user of users) await this.disk.check(user);
   }
 
+  /** Waits until the disk's owner has a complete copy on the other host. */
+  async hasCopy(): Promise<void> {
+    await this.a.until('there is a copy', async () => {
+      const found = await this.a.wharf<{ replica?: string }>('vdisk', 'show', diskPath);
+      return found.replica !== undefined;
+    });
+  }
+
   async ownerBy(host: Daemon): Promise<string> {
     return (await host.wharf<{ owner: string }>('vdisk', 'show', diskPath)).owner;
   }

@@ -12,7 +12,7 @@ import { seededRandom } from '../../../src/platform/random.ts';
 import { leaksIn } from '../../leaks.ts';
 import { etcdMissing } from '../../support/etcd.ts';
 import { reachStep } from '../../support/handover-steps.ts';
-import { Hosts, lease } from '../../support/hosts.ts';
+import { diskPath, Hosts, lease } from '../../support/hosts.ts';
 import { nowMs } from '../../support/mount-user.ts';
 import { Networks, networksMissing } from '../../support/networks.ts';
 import { cannotMount } from '../../support/playground.ts';
@@ -47,38 +47,43 @@ describe('hosts that are cut off', {
     assert.equal(await hosts.ownerBy(hosts.b), 'a');
   });
 
-  test('from everybody: an owner stops before its lease is given away', async () => {
-    await using hosts = await start();
-    const [atA, atB] = await hosts.useBoth();
-    const cutMs = nowMs();
-    await hosts.networks.cut('a', 'peers', 'registry');
-    await hosts.b.until('b sees that a is gone', async () => {
-      const { hosts: up } = await hosts.b.wharf<{ hosts: { id: string }[] }>('host', 'list');
-      return up.every(({ id }) => id !== 'a');
+  for (const [whom, links] of [
+    ['everybody', ['peers', 'registry']],
+    ['the registry alone', ['registry']],
+  ] as const)
+    test(`from ${whom}: an owner stops before the host of the copy takes over`, async () => {
+      await using hosts = await start();
+      const [atA, atB] = await hosts.useBoth();
+      await hosts.hasCopy();
+      const cutMs = nowMs();
+      await hosts.networks.cut('a', ...links);
+      await hosts.b.until('b has taken over', async () => (await hosts.ownerBy(hosts.b)) === 'b');
+      const takenMs = nowMs();
+      await hosts.load.progress(atB);
+      await sleep(lease.timeMs);
+      assert.ok(atA.lastDoneMs > cutMs, 'it served while its lease was fresh');
+      const servedMs = atA.lastDoneMs - cutMs;
+      assert.ok(servedMs < lease.timeMs, `${servedMs} ms after the cut`);
+      assert.ok(atA.lastDoneMs < takenMs, 'it served when it was not the owner any more');
+      assert.ok(atA.underWay > 0);
+      await hosts.networks.mend('a');
+      await hosts.goOn([atA, atB]);
+      assert.match(hosts.a.log, /joined again/);
     });
-    await sleep(lease.timeMs);
-    assert.ok(atA.lastDoneMs > cutMs, 'it served while its lease was fresh');
-    assert.ok(atA.lastDoneMs < cutMs + lease.timeMs, `${atA.lastDoneMs - cutMs} ms after the cut`);
-    assert.ok(atB.lastDoneMs < cutMs + lease.timeMs);
-    assert.ok(atA.underWay > 0 && atB.underWay > 0);
-    await hosts.networks.mend('a');
-    await hosts.goOn([atA, atB]);
-    assert.match(hosts.a.log, /joined again/);
-  });
 
-  test('from the registry alone: an owner stops for its peers too', async () => {
+  test('from the host of its copy: the owner goes on without, recorded first', async () => {
     await using hosts = await start();
-    const [atA, atB] = await hosts.useBoth();
-    const cutMs = nowMs();
-    await hosts.networks.cut('a', 'registry');
-    await sleep(3 * lease.timeMs);
-    for (const user of [atA, atB]) {
-      assert.ok(user.lastDoneMs > cutMs, 'it was served while the lease was fresh');
-      assert.ok(user.lastDoneMs < cutMs + lease.timeMs, `${user.lastDoneMs - cutMs} ms after it`);
-      assert.ok(user.underWay > 0);
-    }
-    await hosts.networks.mend('a');
-    await hosts.goOn([atA, atB]);
+    const users = await hosts.useBoth();
+    await hosts.hasCopy();
+    await hosts.networks.cut('b', 'peers');
+    await hosts.a.until('it is recorded', async () => {
+      const { changes } = await hosts.a.wharf<{ changes: string }>('vdisk', 'show', diskPath);
+      return changes.startsWith('on the SSD of host a alone');
+    });
+    await hosts.load.progress(users[0]);
+    await hosts.networks.mend('b');
+    await hosts.hasCopy();
+    await hosts.goOn(users);
   });
 
   test('amid a handover: one of them goes on with it, whichever it is', async () => {

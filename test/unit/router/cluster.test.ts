@@ -110,12 +110,27 @@ for (const kind of ['volume', 'file'] as const)
       }
       assert.equal(await ownerIn(world), 'a');
       a.router.release(id);
-      await world.records.setPinned(id, true);
+      await world.records.adjust(id, { isPinned: true });
       for (let round = 0; round < 200; round += 1) await valueAt(atB, 0);
       assert.equal(await ownerIn(world), 'a');
-      await world.records.setPinned(id, false);
+      await world.records.adjust(id, { isPinned: false });
       await attract(world, b, atB);
       await stopAll(a, b);
+    });
+
+    test('moves by a threshold of its own, or never', async () => {
+      const { world, a, b } = await pair(kind);
+      a.router.release(id);
+      await world.records.adjust(id, { threshold: { reads: 0, writes: 0, windowMs: 60_000 } });
+      const never = await b.router.open(id);
+      for (let round = 0; round < 100; round += 1) await valueAt(never, 0);
+      assert.equal(await ownerIn(world), 'a');
+      await world.records.adjust(id, { threshold: { reads: 3, writes: 0, windowMs: 60_000 } });
+      const c = await world.host('c');
+      const soonAtC = await c.router.open(id);
+      for (let round = 0; round < 3; round += 1) await valueAt(soonAtC, 0);
+      await until(async () => (await ownerIn(world)) === 'c');
+      await stopAll(a, b, c);
     });
 
     test('moves under load, and no write is lost or undone', async () => {

@@ -72,7 +72,7 @@ describe('a host that is drained', () => {
     const [a, b] = [await world.host('a'), await world.host('b')];
     await a.router.create(idOf(1), 'volume');
     await (await a.router.open(idOf(1))).write(0, block(1));
-    await world.records.setPinned(idOf(1), true);
+    await world.records.adjust(idOf(1), { isPinned: true });
     const drain = drainOf(world, a);
     drain.start();
     await until(() => drain.progress.state !== 'draining');
