@@ -27,7 +27,8 @@ import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Registry } from '../ports/registry.ts';
 import type { HostRecords } from '../registry/host-records.ts';
-import { Namespace } from '../registry/namespace.ts';
+import { CachedRegistry } from '../registry/cached-registry.ts';
+import { Namespace, namespaceGroups } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
 import { EtcdRegistry } from '../registry/etcd-registry.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
@@ -45,6 +46,8 @@ import { VolumeDriver } from '../volume/volume-driver.ts';
 /** What a backend without bounds of its own says it has. */
 const endlessBytes = 2 ** 50;
 const idleObjectsMax = 256;
+/** Inodes and names in memory: 1 KiB each, or less. */
+const groupsMax = 50_000;
 
 export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
@@ -58,6 +61,8 @@ export interface Stack extends AsyncDisposable {
   readonly records: ObjectRecords;
   readonly hosts: HostRecords;
   readonly cache: SegmentCache;
+  /** The registry with a cache of the namespace. */
+  readonly names: CachedRegistry;
   readonly monitor: RetryMonitor;
   readonly metrics: BackendMetrics;
   /** The object store takes nothing from this account. */
@@ -203,7 +208,13 @@ async function assemble(
     if (isLockMessage(message)) return clusterLocks.handle(from, message);
     return router.handle(from, message);
   });
-  const namespace = new Namespace(registry, vpool.salt);
+  const names = new CachedRegistry(
+    registry,
+    { clock, log, freshUntilMs: () => cluster.membership.freshUntilMs() },
+    { ...namespaceGroups, groupsMax },
+  );
+  closing.defer(() => names.close());
+  const namespace = new Namespace(names, vpool.salt, names.fresh);
   const fileSystem = await WharfFileSystem.open(
     { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
@@ -219,6 +230,7 @@ async function assemble(
     ...{
       clock,
       log,
+      names,
       fileSystem,
       router,
       drain,

@@ -3,7 +3,7 @@
  * Who asks for a piece that is on its way shares the request.
  */
 
-import { LRUCache } from 'lru-cache';
+import { LRUCache } from '../core/lru-cache.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';

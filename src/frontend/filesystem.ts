@@ -128,7 +128,7 @@ export class WharfFileSystem implements FileSystem {
     const reference = await namespace.registry.get(keys.backReference(id));
     if (!reference) return;
     const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
-    const found = await namespace.findInode(ino);
+    const found = await namespace.fresh.findInode(ino);
     if (!found || found.record.sizeBytes === sizeBytes) return;
     const compares = [isAt(keys.inode(ino), found.revision)];
     const writes = [putInode({ ...found.record, sizeBytes })];
@@ -233,7 +233,8 @@ export class WharfFileSystem implements FileSystem {
   }
 
   async open(ino: Ino): Promise<Attributes> {
-    const { record } = await this.#deps.namespace.inode(ino);
+    // Who opens a file sees what others had done when they closed it.
+    const { record } = await this.#deps.namespace.fresh.inode(ino);
     if (record.type === 'file') await this.#files.acquire(ino);
     return this.#attributesOf(record);
   }

@@ -4,34 +4,29 @@
  */
 
 import { invariant } from '../core/invariant.ts';
-import { StorageError } from '../core/errors.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import type { FileName, Ino, ObjectId } from '../core/units.ts';
-import { fileName, ino as toIno, objectId } from '../core/units.ts';
+import type { FileName, Ino } from '../core/units.ts';
+import { fileName } from '../core/units.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Caller, NewInode } from '../ports/file-system.ts';
 import { rootIno } from '../ports/file-system.ts';
-import type { Random } from '../ports/random.ts';
 import type { Compare, Write } from '../ports/registry.ts';
 import type { Entry, Inode, Namespace, Versioned } from '../registry/namespace.ts';
 import { deleteKey, isAbsent, isAt, isPresent, keys, putInode } from '../registry/namespace.ts';
 import { encodeRecord } from '../registry/record.ts';
 import type { Deletion } from './deletion.ts';
+import type { NewInodesDeps } from './new-inodes.ts';
+import { NewInodes } from './new-inodes.ts';
 
-const inosPerBatch = 256;
 const attemptsMax = 1000;
-const setGroupId = 0o2000;
 
-export interface NamesDeps {
-  readonly namespace: Namespace;
+export interface NamesDeps extends NewInodesDeps {
   readonly deletion: Deletion;
   readonly clock: Clock;
-  readonly random: Random;
   readonly isInUse: (ino: Ino) => boolean;
   /** A name in the directory came or went. */
   readonly touch: (directory: Ino) => void;
-  /** Whether a file of this name is served by the Volume Driver from the start. */
-  readonly isVolumeName: (name: string) => boolean;
 }
 
 interface Place {
@@ -46,18 +41,17 @@ interface Moved {
 
 export class Names {
   readonly #deps: NamesDeps;
-  #nextIno = 0;
-  #inosEnd = 0;
-  #reserving: Promise<void> | undefined;
+  readonly #inodes: NewInodes;
 
   constructor(deps: NamesDeps) {
     this.#deps = deps;
+    this.#inodes = new NewInodes(deps);
   }
 
   /** The root directory, made where there is none. */
   async makeRoot(caller: Caller): Promise<void> {
     const now = this.#deps.clock.wallNs();
-    const root = this.#newInode(rootIno, { type: 'directory', mode: 0o755 }, caller, now);
+    const root = this.#inodes.make(rootIno, { type: 'directory', mode: 0o755 }, caller, now);
     const write = putInode({ ...root, parent: rootIno });
     const compares = [isAbsent(keys.inode(rootIno))];
     await this.#deps.namespace.registry.transact({ compares, writes: [write] });
@@ -71,14 +65,14 @@ export class Names {
       if (length > limits.symlinkBytesMax)
         throw new StorageError('name_too_long', 'a target has at most 4095 bytes');
     }
-    return this.#attempt(async () => {
-      const { namespace, clock } = this.#deps;
+    return this.#attempt(async (namespace) => {
+      const { clock } = this.#deps;
       const directory = await namespace.directory(parent);
       if (directory.record.linkCount === 0)
         throw new StorageError('not_found', 'directory is gone');
       const cookie = await namespace.freeCookie(parent, name);
-      const ino = await this.#takeIno();
-      const made = this.#newInode(ino, what, caller, clock.wallNs(), directory.record, name);
+      const ino = await this.#inodes.takeNumber();
+      const made = this.#inodes.make(ino, what, caller, clock.wallNs(), directory.record, name);
       const inode = made.type === 'directory' ? { ...made, parent } : made;
       const { compares, writes } = this.#entering(directory, inode.type === 'directory' ? 1 : 0);
       compares.push(isAbsent(keys.entry(parent, cookie)));
@@ -93,8 +87,8 @@ export class Names {
 
   link(ino: Ino, parent: Ino, rawName: string): Promise<Inode> {
     const name = fileName(rawName);
-    return this.#attempt(async () => {
-      const { namespace, clock } = this.#deps;
+    return this.#attempt(async (namespace) => {
+      const { clock } = this.#deps;
       const { record, revision } = await namespace.inode(ino);
       if (record.type === 'directory')
         throw new StorageError('not_permitted', 'a directory has one name');
@@ -115,10 +109,10 @@ export class Names {
 
   async unlink(parent: Ino, rawName: string): Promise<void> {
     const name = fileName(rawName);
-    await this.#attempt(async () => {
-      const { namespace, deletion, isInUse, clock } = this.#deps;
+    await this.#attempt(async (namespace) => {
+      const { deletion, isInUse, clock } = this.#deps;
       await namespace.directory(parent);
-      const entry = await this.#entry({ parent, name });
+      const entry = await this.#entry(namespace, { parent, name });
       if (entry.record.type === 'directory')
         throw new StorageError('is_directory', 'the name is a directory');
       const inode = await namespace.inode(entry.record.ino);
@@ -141,14 +135,13 @@ export class Names {
     if (rawName === '.') throw new StorageError('invalid', 'a directory is not removed by "."');
     if (rawName === '..') throw new StorageError('not_empty', 'the parent is not empty');
     const name = fileName(rawName);
-    await this.#attempt(async () => {
-      const { namespace } = this.#deps;
+    await this.#attempt(async (namespace) => {
       const directory = await namespace.directory(parent);
-      const entry = await this.#entry({ parent, name });
+      const entry = await this.#entry(namespace, { parent, name });
       if (entry.record.type !== 'directory')
         throw new StorageError('not_directory', 'the name is not a directory');
       const key = keys.entry(parent, entry.record.cookie);
-      const { compares, writes } = await this.#removingDirectory(entry.record.ino);
+      const { compares, writes } = await this.#removingDirectory(namespace, entry.record.ino);
       const { record, revision } = directory;
       compares.push(isAt(key, entry.revision), isAt(keys.inode(parent), revision));
       writes.push(deleteKey(key), putInode({ ...record, linkCount: record.linkCount - 1 }));
@@ -165,24 +158,27 @@ export class Names {
   ): Promise<void> {
     const source = { parent: from.parent, name: fileName(from.name) };
     const target = { parent: to.parent, name: fileName(to.name) };
-    await this.#attempt(async () => {
-      const { namespace } = this.#deps;
+    await this.#attempt(async (namespace) => {
       await namespace.directory(source.parent);
       await namespace.directory(target.parent);
-      const moving = await this.#entry(source);
+      const moving = await this.#entry(namespace, source);
       const standing = await namespace.findEntry(target.parent, target.name);
       if (standing && how === 'no-replace') throw new StorageError('exists', 'the name exists');
       if (!standing && how === 'exchange')
         throw new StorageError('not_found', 'nothing to exchange');
-      if (moving.record.type === 'directory')
-        await this.#refuseLoop(moving.record.ino, target.parent);
-      if (how === 'exchange' && standing?.record.type === 'directory')
-        await this.#refuseLoop(standing.record.ino, source.parent);
-      if (standing?.record.ino === moving.record.ino) return true;
+      // Two names of one file: rename(2) does nothing then.
+      if (standing?.record.ino === moving.record.ino)
+        return namespace === namespace.fresh ? true : undefined;
+      const change: Moved = { compares: [], writes: [] };
+      const [into, back] = [target.parent, source.parent];
+      if (into !== back && moving.record.type === 'directory')
+        await this.#refuseLoop(change, moving.record.ino, into);
+      if (into !== back && how === 'exchange' && standing?.record.type === 'directory')
+        await this.#refuseLoop(change, standing.record.ino, back);
       const done =
         how === 'exchange' && standing
-          ? await this.#exchange(source, target, moving, standing)
-          : await this.#move(source, target, moving, standing);
+          ? await this.#exchange(namespace, change, source, target, moving, standing)
+          : await this.#move(namespace, change, source, target, moving, standing);
       if (!done) return undefined;
       this.#deps.touch(source.parent);
       this.#deps.touch(target.parent);
@@ -192,13 +188,14 @@ export class Names {
 
   /** Takes the source's name away and puts it at the target, in place of what stands there. */
   async #move(
+    namespace: Namespace,
+    change: Moved,
     source: Place,
     target: Place,
     moving: Versioned<Entry>,
     standing: Versioned<Entry> | undefined,
   ): Promise<boolean> {
-    const { namespace, deletion, isInUse, clock } = this.#deps;
-    const change: Moved = { compares: [], writes: [] };
+    const { deletion, isInUse, clock } = this.#deps;
     const { ino, type } = moving.record;
     const sourceKey = keys.entry(source.parent, moving.record.cookie);
     change.compares.push(isAt(sourceKey, moving.revision));
@@ -210,7 +207,7 @@ export class Names {
       cookie = standing.record.cookie;
       change.compares.push(isAt(keys.entry(target.parent, cookie), standing.revision));
       if (isDirectory) {
-        const removing = await this.#removingDirectory(standing.record.ino);
+        const removing = await this.#removingDirectory(namespace, standing.record.ino);
         change.compares.push(...removing.compares);
         change.writes.push(...removing.writes);
       } else {
@@ -234,21 +231,21 @@ export class Names {
     // A directory that replaces one adds none to the target's subdirectories.
     const gained = isDirectory && !standing ? 1 : 0;
     links.set(target.parent, (links.get(target.parent) ?? 0) + gained);
-    await this.#relink(change, links);
-    await this.#reparent(change, ino, isDirectory ? target.parent : undefined);
+    await this.#relink(namespace, change, links);
+    await this.#reparent(namespace, change, ino, isDirectory ? target.parent : undefined);
     if (!(await this.#commit(change.compares, change.writes))) return false;
     after();
     return true;
   }
 
   async #exchange(
+    namespace: Namespace,
+    change: Moved,
     source: Place,
     target: Place,
     moving: Versioned<Entry>,
     standing: Versioned<Entry>,
   ): Promise<boolean> {
-    const { namespace } = this.#deps;
-    const change: Moved = { compares: [], writes: [] };
     const put = (at: Place, { cookie }: Entry, { ino, type }: Entry) =>
       namespace.putEntry(at.parent, cookie, at.name, ino, type);
     change.compares.push(
@@ -263,21 +260,26 @@ export class Names {
     const links = new Map([[source.parent, isDirectory(standing) - isDirectory(moving)]]);
     const gained = isDirectory(moving) - isDirectory(standing);
     links.set(target.parent, (links.get(target.parent) ?? 0) + gained);
-    await this.#relink(change, links);
+    await this.#relink(namespace, change, links);
     await this.#reparent(
+      namespace,
       change,
       moving.record.ino,
       isDirectory(moving) ? target.parent : undefined,
     );
     const back = isDirectory(standing) ? source.parent : undefined;
-    await this.#reparent(change, standing.record.ino, back);
+    await this.#reparent(namespace, change, standing.record.ino, back);
     return this.#commit(change.compares, change.writes);
   }
 
   /** Changes the link counts of directories, and marks that names came into them. */
-  async #relink(change: Moved, links: ReadonlyMap<Ino, number>): Promise<void> {
+  async #relink(
+    namespace: Namespace,
+    change: Moved,
+    links: ReadonlyMap<Ino, number>,
+  ): Promise<void> {
     for (const [ino, difference] of links) {
-      const { record, revision } = await this.#deps.namespace.directory(ino);
+      const { record, revision } = await namespace.directory(ino);
       if (difference === 0) change.compares.push(isPresent(keys.inode(ino)));
       else {
         change.compares.push(isAt(keys.inode(ino), revision));
@@ -288,8 +290,13 @@ export class Names {
   }
 
   /** The moved inode's own record: its ctime, and of a directory where it is now. */
-  async #reparent(change: Moved, ino: Ino, parent: Ino | undefined): Promise<void> {
-    const { namespace, clock } = this.#deps;
+  async #reparent(
+    namespace: Namespace,
+    change: Moved,
+    ino: Ino,
+    parent: Ino | undefined,
+  ): Promise<void> {
+    const { clock } = this.#deps;
     const { record, revision } = await namespace.inode(ino);
     change.compares.push(isAt(keys.inode(ino), revision));
     const moved = { ...record, changedNs: clock.wallNs() };
@@ -310,9 +317,8 @@ export class Names {
   }
 
   /** An empty directory goes; a name that comes into it meanwhile makes the transaction fail. */
-  async #removingDirectory(ino: Ino): Promise<Moved> {
-    const { namespace } = this.#deps;
-    const mark = await namespace.entriesMark(ino);
+  async #removingDirectory(namespace: Namespace, ino: Ino): Promise<Moved> {
+    const mark = await namespace.mark(keys.entries(ino));
     const { revision } = await namespace.directory(ino);
     if (!(await namespace.isEmpty(ino)))
       throw new StorageError('not_empty', 'the directory is not empty');
@@ -322,19 +328,25 @@ export class Names {
     };
   }
 
-  /** A directory does not move into itself or below. */
-  async #refuseLoop(moving: Ino, into: Ino): Promise<void> {
+  /**
+   * A directory does not move into itself or below. Directories move to other ones one at a time,
+   * or two moves that are right alone would make a ring.
+   */
+  async #refuseLoop(change: Moved, moving: Ino, into: Ino): Promise<void> {
+    const { fresh } = this.#deps.namespace;
+    change.compares.push(await fresh.mark(keys.moves));
+    change.writes.push({ key: keys.moves, put: encodeRecord({}) });
     for (let at = into; ; ) {
       if (at === moving) throw new StorageError('invalid', 'a directory can not hold itself');
       if (at === rootIno) return;
-      const { parent } = (await this.#deps.namespace.directory(at)).record;
+      const { parent } = (await fresh.directory(at)).record;
       invariant(parent !== undefined, 'a directory knows where it is');
       at = parent;
     }
   }
 
-  async #entry({ parent, name }: Place): Promise<Versioned<Entry>> {
-    const found = await this.#deps.namespace.findEntry(parent, name);
+  async #entry(namespace: Namespace, { parent, name }: Place): Promise<Versioned<Entry>> {
+    const found = await namespace.findEntry(parent, name);
     if (!found) throw new StorageError('not_found', 'no such name');
     return found;
   }
@@ -345,52 +357,23 @@ export class Names {
       .committed;
   }
 
-  /** Runs until the transaction was not overtaken. */
-  async #attempt<T>(action: () => Promise<T | undefined>): Promise<T> {
-    for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-      const result = await action();
+  /**
+   * Runs until the transaction was not overtaken. What was true a moment ago is good enough for the
+   * first attempt, which compares it, but not to refuse anything.
+   */
+  async #attempt<T>(action: (namespace: Namespace) => Promise<T | undefined>): Promise<T> {
+    const { namespace } = this.#deps;
+    try {
+      const result = await action(namespace);
+      if (result !== undefined) return result;
+    } catch (error) {
+      if (!isStorageError(error) || namespace.fresh === namespace) throw error;
+    }
+    for (let attempt = 1; attempt < attemptsMax; attempt += 1) {
+      const result = await action(namespace.fresh);
       if (result !== undefined) return result;
     }
     throw new StorageError('unavailable', 'others change the same names all the time');
-  }
-
-  async #takeIno(): Promise<Ino> {
-    while (this.#nextIno >= this.#inosEnd) {
-      this.#reserving ??= this.#deps.namespace.reserveInos(inosPerBatch).then((first) => {
-        this.#nextIno = first;
-        this.#inosEnd = first + inosPerBatch;
-        this.#reserving = undefined;
-      });
-      await this.#reserving;
-    }
-    this.#nextIno += 1;
-    return toIno(this.#nextIno - 1);
-  }
-
-  #newInode(
-    ino: Ino,
-    what: NewInode,
-    caller: Caller,
-    now: bigint,
-    parent?: Inode,
-    name?: string,
-  ): Inode {
-    const { random, isVolumeName } = this.#deps;
-    const inherits = parent !== undefined && (parent.mode & setGroupId) !== 0;
-    const isDirectory = what.type === 'directory';
-    const mode = (what.mode & 0o7777) | (inherits && isDirectory ? setGroupId : 0);
-    const isVolume = name !== undefined && isVolumeName(name);
-    const id = (): ObjectId => objectId(Buffer.from(random.bytes(16)).toString('hex'));
-    return {
-      ...{ ino, type: what.type, mode, linkCount: isDirectory ? 2 : 1, uid: caller.uid },
-      gid: inherits ? parent.gid : caller.gid,
-      rdev: what.rdev ?? 0,
-      sizeBytes: what.target?.length ?? 0,
-      allocatedBytes: 0,
-      ...{ accessedNs: now, modifiedNs: now, changedNs: now },
-      ...(what.type === 'file' && { object: id(), kind: isVolume ? 'volume' : 'file' }),
-      ...(what.target !== undefined && { target: what.target }),
-    };
   }
 }
 

@@ -5,6 +5,7 @@
  *   i<ino 8>             inode
  *   d<ino 8><cookie 8>   a name in a directory: {name, ino, type}
  *   e<ino 8>             written whenever a name in the directory comes: who removes it compares it
+ *   m                    written whenever a directory moves to another one
  *   b<object id>         the inode that an object belongs to
  *   x<ino 8><name>       an extended attribute: its bytes
  *   u<ino 8>             unlinked, but in use
@@ -20,7 +21,7 @@ import { StorageError } from '../core/errors.ts';
 import type { FileName, Ino, ObjectId } from '../core/units.ts';
 import { fileName, ino as toIno, objectId } from '../core/units.ts';
 import type { FileType } from '../ports/file-system.ts';
-import type { Compare, KeyRange, Registry, Write } from '../ports/registry.ts';
+import type { Compare, Registry, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
@@ -85,6 +86,7 @@ export const keys = {
   attribute: (ino: Ino, name: string) => `x${number8(ino)}${name}`,
   orphan: (ino: Ino) => `u${number8(ino)}`,
   garbage: (id: ObjectId) => `g${id}`,
+  moves: 'm',
   nextIno: 'n',
 } as const;
 
@@ -124,14 +126,29 @@ function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
   };
 }
 
+/** An entry's key without the digit that tells colliding names apart. */
+const collidingKeys = (entryKey: string) => entryKey.slice(0, 16);
+
+/** What a cache of the namespace keeps: inodes one by one, names with those that collide. */
+export const namespaceGroups = {
+  prefixes: ['d', 'i'],
+  groupOf(key: string): string | undefined {
+    if (key[0] === 'i') return key;
+    return key[0] === 'd' && key.length >= 16 ? collidingKeys(key) : undefined;
+  },
+} as const;
+
 export class Namespace {
   readonly registry: Registry;
+  /** The same as it is now, for whoever may not go by what was true a moment ago. */
+  readonly fresh: Namespace;
   readonly #salt: Buffer;
 
-  /** `salt`: the vPool's, in hex. */
-  constructor(registry: Registry, salt: string) {
+  /** `salt`: the vPool's, in hex. `fresh`: the registry itself where `registry` is a cache of it. */
+  constructor(registry: Registry, salt: string, fresh = registry) {
     this.registry = registry;
     this.#salt = Buffer.from(salt, 'hex');
+    this.fresh = fresh === registry ? this : new Namespace(fresh, salt);
   }
 
   async findInode(ino: Ino): Promise<Versioned<Inode> | undefined> {
@@ -184,9 +201,8 @@ export class Namespace {
     return (await this.listEntries(parent, 0n, 1)).length === 0;
   }
 
-  /** Revision of the directory's mark of new names, for who removes it to compare. */
-  async entriesMark(ino: Ino): Promise<Compare> {
-    const key = keys.entries(ino);
+  /** That a mark is as it is now, for a transaction to compare. */
+  async mark(key: string): Promise<Compare> {
     const found = await this.registry.get(key);
     return found ? isAt(key, found.revision) : isAbsent(key);
   }
@@ -214,11 +230,8 @@ export class Namespace {
     name: FileName,
   ): Promise<{ found?: Versioned<Entry>; cookie: bigint }> {
     const first = this.#hash(name) << 8n;
-    const range: KeyRange = {
-      from: keys.entry(parent, first),
-      to: keys.entry(parent, first + 256n),
-    };
     let cookie = first;
+    const range = prefixRange(collidingKeys(keys.entry(parent, first)));
     const { entries } = await this.registry.range(range);
     for (const { key, value, revision } of entries) {
       const entry = decodeEntry(key, value);

@@ -43,7 +43,12 @@ export class HostLease {
   }
 
   isFresh(): boolean {
-    return this.#clock.monotonicMs() < this.#lease.validUntilMs() - this.#marginMs;
+    return this.#clock.monotonicMs() < this.freshUntilMs();
+  }
+
+  /** On the clock's monotonic time; behind it where the lease is lost. */
+  freshUntilMs(): number {
+    return this.#lease.validUntilMs() - this.#marginMs;
   }
 
   /** Throws `unavailable` while it may have run out, `fenced` when it is lost. */

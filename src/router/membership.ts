@@ -34,6 +34,7 @@ export class Membership {
   readonly #leaving = new AbortController();
   #lease: Promise<HostLease>;
   #session = 0;
+  #joined: HostLease | undefined;
 
   private constructor(deps: MembershipDeps, settings: LeaseSettings) {
     this.#deps = deps;
@@ -56,6 +57,11 @@ export class Membership {
   /** Of the last time that it joined; see host-lease.ts. */
   get session(): number {
     return this.#session;
+  }
+
+  /** Until then the registry surely counts this host in, on the clock's monotonic time. */
+  freshUntilMs(): number {
+    return this.#joined?.freshUntilMs() ?? 0;
   }
 
   /** The lease under which tenures may be claimed now; waits until there is one and it is fresh. */
@@ -99,7 +105,8 @@ export class Membership {
     const { ttlMs, marginMs } = this.#settings;
     const lease = await registry.grantLease(ttlMs);
     this.#session = await hosts.join(record, lease);
-    return new HostLease(clock, lease, record.id, this.#session, marginMs);
+    this.#joined = new HostLease(clock, lease, record.id, this.#session, marginMs);
+    return this.#joined;
   }
 }
 

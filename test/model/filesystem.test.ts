@@ -14,7 +14,9 @@ import { systemClock } from '../../src/platform/system-clock.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { prefixRange } from '../../src/ports/registry.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
-import { Namespace } from '../../src/registry/namespace.ts';
+import { CachedRegistry } from '../../src/registry/cached-registry.ts';
+import { Namespace, namespaceGroups } from '../../src/registry/namespace.ts';
+import { HeldRegistry } from '../support/held-registry.ts';
 import { memoryObjects } from '../support/memory-objects.ts';
 import { quietLog } from '../support/quiet-log.ts';
 
@@ -74,26 +76,49 @@ class ModelTree {
   }
 }
 
-async function life(seed: number): Promise<void> {
+const salt = '00'.repeat(16);
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A namespace that answers from memory, and hears late of what others do. */
+function lateNamespace(registry: MemoryRegistry) {
+  const held = new HeldRegistry(registry);
+  const clock = systemClock(undefined);
+  const deps = { clock, log: quietLog(), freshUntilMs: () => clock.monotonicMs() + 100_000 };
+  const cached = new CachedRegistry(held.registry, deps, { ...namespaceGroups, groupsMax: 30 });
+  return { held, cached, namespace: new Namespace(cached, salt, cached.fresh) };
+}
+
+async function life(seed: number, hosts: 'plain' | 'cached'): Promise<void> {
   const random = seededRandom(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random.fraction() * list.length)] as T;
   const registry = new MemoryRegistry(systemClock(undefined));
   const objects = memoryObjects();
-  const open = () =>
+  const late = hosts === 'cached' ? [lateNamespace(registry), lateNamespace(registry)] : [];
+  await settle();
+  assert.ok(late.every(({ cached }) => cached.isLive()));
+  const plain = new Namespace(registry, salt);
+  const open = (namespace = plain) =>
     WharfFileSystem.open(
       {
-        namespace: new Namespace(registry, '00'.repeat(16)),
-        ...{ objects, clock: systemClock(undefined), random, log: quietLog(), host: hostId('a') },
+        ...{
+          namespace,
+          objects,
+          clock: systemClock(undefined),
+          random,
+          log: quietLog(),
+          host: hostId('a'),
+        },
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
       { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000 },
       owner,
     );
-  const instances = [await open(), await open()];
+  const instances = [await open(late[0]?.namespace), await open(late[1]?.namespace)];
+  const now = await open();
   const tree = new ModelTree();
   const inoOf = async (path: readonly string[]): Promise<Ino> => {
     let ino = rootIno;
-    for (const name of path) ino = (await pick(instances).lookup(ino, name)).ino;
+    for (const name of path) ino = (await now.lookup(ino, name)).ino;
     return ino;
   };
   const expect = async (
@@ -110,6 +135,9 @@ async function life(seed: number): Promise<void> {
     }
   };
   for (let step = 0; step < 150; step += 1) {
+    for (const { held } of late)
+      if (random.fraction() < 0.4) held.news.open();
+      else if (random.fraction() < 0.3) held.news.close();
     const fileSystem = pick(instances);
     const folders = [...tree.directories()];
     const path = pick(folders);
@@ -159,8 +187,14 @@ async function life(seed: number): Promise<void> {
       await expect(rename, error, `${what} rename to ${to.join('/')}/${next}`);
     }
   }
-  await compare(instances[0] as WharfFileSystem, tree.root, rootIno);
-  for (const instance of instances) await instance.close();
+  for (const { held } of late) held.news.open();
+  await settle();
+  for (const instance of [now, ...instances]) await compare(instance, tree.root, rootIno);
+  for (const instance of [now, ...instances]) await instance.close();
+  for (const { cached } of late) {
+    assert.ok(cached.isLive() && cached.groupCount > 0);
+    await cached.close();
+  }
   await checkRegistry(registry, objects.ids());
 }
 
@@ -175,10 +209,13 @@ async function compare(fileSystem: WharfFileSystem, node: ModelNode, ino: Ino): 
   assert.equal(attributes.linkCount, 2 + folders);
   for (const entry of entries) {
     const child = node.children.get(entry.name) as ModelNode;
+    assert.equal((await fileSystem.lookup(ino, entry.name)).ino, entry.ino);
     assert.equal(entry.type, child.type);
     if (child.type === 'directory') await compare(fileSystem, child, entry.ino);
     else assert.equal((await fileSystem.attributes(entry.ino)).linkCount, child.links);
   }
+  for (const name of names.filter((one) => !node.children.has(one)))
+    await assert.rejects(fileSystem.lookup(ino, name), { code: 'not_found' });
 }
 
 /** Every entry has its inode, every inode its entries, and nothing else is left. */
@@ -217,14 +254,18 @@ async function checkRegistry(registry: MemoryRegistry, kept: ReadonlySet<ObjectI
 }
 
 test('the namespace agrees with a plain tree, and leaks nothing', async () => {
-  for (let seed = 1; seed <= 60; seed += 1) await life(seed);
+  for (let seed = 1; seed <= 60; seed += 1) await life(seed, 'plain');
+});
+
+test('so it does for hosts that answer from memory and hear late of each other', async () => {
+  for (let seed = 1; seed <= 60; seed += 1) await life(seed, 'cached');
 });
 
 test('many makers of names in one folder all succeed, and one wins each name', async () => {
   const registry = new MemoryRegistry(systemClock(undefined));
   const fileSystem = await WharfFileSystem.open(
     {
-      namespace: new Namespace(registry, '00'.repeat(16)),
+      namespace: new Namespace(registry, salt),
       ...{ objects: memoryObjects(), clock: systemClock(undefined), random: seededRandom(1) },
       log: quietLog(),
       host: hostId('a'),

@@ -25,7 +25,7 @@ const packageOwners: Readonly<Record<string, string>> = {
   commander: 'cli/main.ts',
   etcd3: 'registry/etcd-client.ts',
   'fuse-native': 'frontend/fuse/fuse-native-mount.ts',
-  'lru-cache': 'file/piece-cache.ts',
+  'lru-cache': 'core/lru-cache.ts',
   pino: 'daemon/log.ts',
   yaml: 'main.ts',
   zod: 'daemon/settings.ts',
