@@ -16,6 +16,8 @@ import { describeError, isStorageError, StorageError } from './core/errors.ts';
 import { invariantExitStatus } from './core/invariant.ts';
 import { openAdminServer } from './frontend/admin/server.ts';
 import { daemonEndpoints } from './daemon/endpoints.ts';
+import type { Belief } from './frontend/fuse/call.ts';
+import { KernelNews } from './frontend/fuse/kernel-news.ts';
 import type { Mount } from './frontend/fuse/mount.ts';
 import { mountFuse } from './frontend/fuse/mount.ts';
 import { mountFuseNative } from './frontend/fuse/fuse-native-mount.ts';
@@ -77,8 +79,10 @@ async function run(settings: Settings, log: Log): Promise<void> {
   const ending = new AbortController();
   void tellOfLateLoop(loopDelay, stack.clock, log, ending.signal);
   try {
-    const mounted = await mountWith(loaded, settings, stack, log);
+    const news = new KernelNews({ names: stack.names, log, timeoutMs: settings.fuse.timeout });
+    const mounted = await mountWith(loaded, settings, stack, { belief: news, log });
     mount = mounted;
+    news.serve(mounted);
     const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
     const requestCounts = () => mounted.requestCounts();
     const facts = { startedMs, transport, loopDelay, requestCounts };
@@ -106,7 +110,7 @@ function mountWith(
   loaded: NativeResult,
   settings: Settings,
   { fileSystem, locks, clock, isReadOnly }: Stack,
-  log: Log,
+  { belief, log }: { readonly belief: Belief; readonly log: Log },
 ): Promise<Mount> {
   if (!loaded.native) {
     if (isReadOnly)
@@ -114,13 +118,12 @@ function mountWith(
     log.warn({ reason: loaded.reason }, 'no addon: mounting with fuse-native, which is slower');
     return mountFuseNative({ fileSystem, clock, log }, settings.mount, `wharf:${settings.vpool}`);
   }
-  const deps = { native: loaded.native, fileSystem, locks, clock, log };
+  const deps = { native: loaded.native, fileSystem, locks, belief, clock, log };
   return mountFuse(deps, {
     mountPoint: settings.mount,
     source: `wharf:${settings.vpool}`,
     requestsMax: settings.fuse.requestsMax,
     pollMicroseconds: Math.round(settings.fuse.poll * 1000),
-    timeoutMs: settings.fuse.timeout,
     isReadOnly,
   });
 }

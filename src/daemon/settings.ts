@@ -155,7 +155,7 @@ const schema = group({
   fuse: group({
     requestsMax: count(128, 8, 1024),
     poll: time('50us', { maxMs: 10 }),
-    timeout: time('1s', { maxMs: 3_600_000 }),
+    timeout: time('10s', { maxMs: 3_600_000 }),
   }).prefault({}),
 });
 

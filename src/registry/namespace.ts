@@ -101,7 +101,7 @@ export const isAbsent = (key: string): Compare => ({ key, is: 'absent' });
 export const isPresent = (key: string): Compare => ({ key, is: 'present' });
 export const isAt = (key: string, revision: number): Compare => ({ key, is: 'at', revision });
 
-function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
+export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
   const fields = new RecordReader(`inode ${ino}`, bytes);
   const object = fields.optionalText('object');
   const kind = fields.optionalText('kind');
@@ -253,7 +253,7 @@ export function inoOfKey(digits: string): Ino {
   return toIno(Number(Buffer.from(digits, 'latin1').readBigUInt64BE()));
 }
 
-function decodeEntry(key: string, value: Uint8Array): Entry {
+export function decodeEntry(key: string, value: Uint8Array): Entry {
   const fields = new RecordReader('directory entry', value);
   return {
     name: fileName(fields.text('name')),

@@ -15,7 +15,7 @@ import type { Ino } from '../../src/core/units.ts';
 import type { Mount } from '../../src/frontend/fuse/mount.ts';
 import { mountFuse, serveFuse } from '../../src/frontend/fuse/mount.ts';
 import { systemClock } from '../../src/platform/system-clock.ts';
-import { mountSettings, nativeOrThrow } from './fuse-mount.ts';
+import { belief, mountSettings, nativeOrThrow } from './fuse-mount.ts';
 import { MemoryFileSystem } from './memory-file-system.ts';
 import { quietLog } from './quiet-log.ts';
 
@@ -40,7 +40,7 @@ if (uid !== undefined) {
   process.setgid?.(Number(uid));
   process.setuid?.(Number(uid));
 }
-const deps = { native, fileSystem, log: quietLog(), clock: systemClock(native) };
+const deps = { native, fileSystem, belief, log: quietLog(), clock: systemClock(native) };
 const settings = { ...mountSettings, mountPoint };
 const inheritedDescriptor = 4;
 

@@ -15,8 +15,9 @@ export const mountSettings = {
   source: 'wharf:test',
   requestsMax: 64,
   pollMicroseconds: 50,
-  timeoutMs: 1000,
 } as const;
+
+export const belief = { timeoutMs: () => 1000, changeCount: () => 0 };
 
 export function nativeOrThrow(): Native {
   const loaded = loadNative();
@@ -48,7 +49,7 @@ export class TestMount implements AsyncDisposable {
 
   async start(fileSystem: FileSystem, settings: Partial<MountSettings> = {}): Promise<Mount> {
     const { native, log } = this;
-    const deps = { native, fileSystem, log, clock: systemClock(native) };
+    const deps = { native, fileSystem, belief, log, clock: systemClock(native) };
     const mountPoint = this.point;
     this.mount = await mountFuse(deps, { ...mountSettings, mountPoint, ...settings });
     return this.mount;

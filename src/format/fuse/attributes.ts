@@ -1,7 +1,7 @@
 /** struct fuse_attr and what carries it: fuse_attr_out and fuse_entry_out. */
 
 import type { Attributes, FileType } from '../../ports/file-system.ts';
-import { attributesBytes, entryBytes, setU64 } from './protocol.ts';
+import { attributesBytes, entryBytes, clear, setU64 } from './protocol.ts';
 
 /** S_IFMT of stat(2). */
 export const typeBits = {
@@ -81,6 +81,13 @@ export function encodeEntry(
   setValidity(view, at + 16, at + 32, timeoutMs);
   setValidity(view, at + 24, at + 36, timeoutMs);
   encodeAttributes(view, at + 40, attributes);
+  return entryBytes;
+}
+
+/** The same for a name that does not exist. */
+export function encodeNoEntry(view: DataView, at: number, timeoutMs: number): number {
+  clear(view, at, entryBytes);
+  setValidity(view, at + 16, at + 32, timeoutMs);
   return entryBytes;
 }
 

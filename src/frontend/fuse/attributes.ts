@@ -1,7 +1,8 @@
 /** LOOKUP, GETATTR, SETATTR, STATFS. */
 
+import { isStorageError } from '../../core/errors.ts';
 import { chain } from '../../core/eventually.ts';
-import { encodeAttributesReply, encodeEntry } from '../../format/fuse/attributes.ts';
+import { encodeAttributesReply, encodeEntry, encodeNoEntry } from '../../format/fuse/attributes.ts';
 import { setattrValid } from '../../format/fuse/protocol.ts';
 import { encodeStatfs } from '../../format/fuse/replies.ts';
 import type { RequestReader } from '../../format/fuse/requests.ts';
@@ -11,20 +12,32 @@ import type { Call, Handler } from './call.ts';
 const nsPerSecond = 1_000_000_000n;
 
 export function replyEntry(call: Call, attributes: Attributes): number {
-  return encodeEntry(call.view, call.at, attributes, call.context.timeoutMs);
+  call.context.told.note(attributes);
+  return encodeEntry(call.view, call.at, attributes, call.timeoutMs);
 }
 
 function replyAttributes(call: Call, attributes: Attributes): number {
-  return encodeAttributesReply(call.view, call.at, attributes, call.context.timeoutMs);
+  call.context.told.note(attributes);
+  return encodeAttributesReply(call.view, call.at, attributes, call.timeoutMs);
 }
 
 export const lookup: Handler = (call) => {
   const { fileSystem, node } = call;
   const { text } = call.request.text(0);
   // The kernel asks so for what a file handle of NFS names: any inode, not only a directory.
-  const found = text === '.' ? fileSystem.attributes(node) : fileSystem.lookup(node, text);
-  return chain(found, (attributes) => replyEntry(call, attributes));
+  if (text === '.') return chain(fileSystem.attributes(node), (found) => replyEntry(call, found));
+  return lookUp(call, text);
 };
+
+/** That there is no such name is believed as well. */
+async function lookUp(call: Call, name: string): Promise<number> {
+  try {
+    return replyEntry(call, await call.fileSystem.lookup(call.node, name));
+  } catch (error) {
+    if (!isStorageError(error, 'not_found') || call.timeoutMs === 0) throw error;
+    return encodeNoEntry(call.view, call.at, call.timeoutMs);
+  }
+}
 
 export const getattr: Handler = (call) =>
   chain(call.fileSystem.attributes(call.node), (attributes) => replyAttributes(call, attributes));

@@ -23,11 +23,19 @@ export const replyBytesMax = limits.requestBytesMax;
 /** Behind the largest payload is room for what surrounds it. */
 export const slotBytes = replyAt + replyBytesMax + 4096;
 
+/** What the kernel may go by without asking again. */
+export interface Belief {
+  /** How long it may believe names and attributes that it is told now, ms. */
+  timeoutMs(): number;
+  /** Grows with each change of others of which it is told. */
+  changeCount(): number;
+}
+
 /** What all calls of a mount share. */
 export interface CallContext {
   readonly fileSystem: FileSystem;
-  /** How long the kernel may believe names and attributes, ms. */
-  readonly timeoutMs: number;
+  readonly belief: Belief;
+  /** Of files as they were opened last. */
   readonly versions: SeenVersions;
   readonly handles: OpenHandles;
   /** Without them the kernel arbitrates locks by itself, for this host alone. */
@@ -35,6 +43,10 @@ export interface CallContext {
   readonly waits: LockWaits;
   /** The kernel looks at a file anew where it knows it from before (`stale`); awaits who said so. */
   readonly refresh: (ino: Ino, what: 'stale' | 'fresh') => Promise<void>;
+  /** Of files as the kernel knows them. */
+  readonly told: SeenVersions;
+  /** The kernel asks for the file's attributes anew. Waits for no other request. */
+  readonly forgetAttributes: (ino: Ino) => Promise<void>;
 }
 
 /** Gives the bytes of the reply's payload, or a negative errno. Throws what the file system does. */
@@ -47,6 +59,7 @@ export class Call {
   readonly view: DataView;
   readonly at: number;
   readonly #memory: Uint8Array;
+  #changesBefore = 0;
   #payload: Uint8Array;
 
   constructor(context: CallContext, view: DataView, memory: Uint8Array, slot: number) {
@@ -57,6 +70,21 @@ export class Call {
     this.request = new RequestReader(view, memory, base + requestAt, slotBytes - requestAt);
     this.#memory = memory;
     this.#payload = memory.subarray(this.at, this.at);
+  }
+
+  /** A request has come into the slot. Throws what is wrong with it. */
+  begin(): void {
+    this.request.begin();
+    this.#changesBefore = this.context.belief.changeCount();
+  }
+
+  /**
+   * How long the kernel may believe this reply. Not at all where it was told of a change meanwhile:
+   * the reply may be older, and come later.
+   */
+  get timeoutMs(): number {
+    const { belief } = this.context;
+    return belief.changeCount() === this.#changesBefore ? belief.timeoutMs() : 0;
   }
 
   get fileSystem(): FileSystem {

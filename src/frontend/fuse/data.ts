@@ -64,6 +64,8 @@ export const open: Handler = async (call) => {
     if (isStorageError(error, 'not_found')) return -errno.ESTALE;
     throw error;
   }
+  // Others may have changed it since: who opens it sees its size and content as they are.
+  if (!context.told.note(attributes)) await context.forgetAttributes(node);
   return encodeOpen(call.view, call.at, openReply(context, attributes));
 };
 
@@ -119,11 +121,17 @@ export const release: Handler = async (call) => {
   return 0;
 };
 
-/** FLUSH: a descriptor is closed. */
+/** FLUSH: a descriptor is closed. What was written by it, the kernel knows by itself. */
 export const flush: Handler = async (call) => {
-  const { fileSystem, node } = call;
+  const { fileSystem, node, context } = call;
   await dropAtFlush(call);
   await fileSystem.settle(node);
+  try {
+    context.told.note(await fileSystem.attributes(node));
+  } catch (error) {
+    // Another host has removed it.
+    if (!isStorageError(error, 'not_found')) throw error;
+  }
   return 0;
 };
 

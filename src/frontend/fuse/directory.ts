@@ -19,6 +19,10 @@ export const readdirplus: Handler = (call) => list(call, 'plus');
 
 async function list(call: Call, kind: 'plain' | 'plus'): Promise<number> {
   const { request, fileSystem, node, context } = call;
+  const tell = (attributes: Attributes | undefined) => {
+    if (attributes) context.told.note(attributes);
+    return attributes;
+  };
   let after = request.bigU64(8);
   const bytesMax = Math.min(request.u32(16), replyBytesMax);
   const writer = new DirectoryWriter(call.view, call.at, bytesMax);
@@ -31,7 +35,7 @@ async function list(call: Call, kind: 'plain' | 'plus'): Promise<number> {
       const added =
         kind === 'plain'
           ? writer.add(entry)
-          : writer.addPlus(entry, attributes[index], context.timeoutMs);
+          : writer.addPlus(entry, tell(attributes[index]), call.timeoutMs);
       // An empty listing would mean its end.
       if (!added) return writer.bytes === 0 ? -errno.EINVAL : writer.bytes;
       after = entry.cookie;

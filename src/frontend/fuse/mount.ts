@@ -16,6 +16,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
 import type { FileLocks } from '../file-locks.ts';
+import type { Belief } from './call.ts';
 import type { MountHost, MountPointDeps } from './mount-point.ts';
 import { mountedAt, mountType, prepareMountPoint, probe } from './mount-point.ts';
 import type { MountRecord } from './mount-table.ts';
@@ -65,6 +66,7 @@ export interface MountDeps {
   readonly native: Native;
   readonly fileSystem: FileSystem;
   readonly locks?: FileLocks;
+  readonly belief: Belief;
   readonly clock: Clock;
   readonly log: Log;
 }

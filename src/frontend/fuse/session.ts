@@ -20,6 +20,7 @@ import { errnoName } from '../../platform/errno.ts';
 import type { Native, NativeDevice } from '../../platform/native.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
+import type { Belief, CallContext } from './call.ts';
 import { Call, slotBytes } from './call.ts';
 import type { FileLocks } from '../file-locks.ts';
 import { handlers, unanswered } from './dispatch.ts';
@@ -29,7 +30,7 @@ import { LockWaits } from './lock-waits.ts';
 import { OpenHandles } from './open-handles.ts';
 import { SeenVersions } from './seen-versions.ts';
 
-/** Files whose version at their last OPEN is remembered. */
+/** Files of which is remembered what they were at their last OPEN, and what the kernel was told. */
 const seenFilesMax = 10_000;
 /** How a device ends: unmounted (also as libuv tells it), or aborted by an administrator. */
 const ordinaryEnds: ReadonlySet<number> = new Set([errno.ENODEV, errno.EBADF, errno.ECONNABORTED]);
@@ -43,14 +44,13 @@ export interface SessionSettings {
   readonly requestsMax: number;
   /** How long the loop turns before it sleeps, microseconds; 0: not at all. */
   readonly pollMicroseconds: number;
-  /** How long the kernel may believe names and attributes, ms. */
-  readonly timeoutMs: number;
 }
 
 export interface SessionDeps {
   readonly native: Native;
   readonly fileSystem: FileSystem;
   readonly locks?: FileLocks;
+  readonly belief: Belief;
   readonly log: Log;
 }
 
@@ -73,11 +73,11 @@ export class FuseSession {
   #underWay = 0;
   #whenIdle: (() => void) | undefined;
   readonly #refreshing = new Map<Ino, Promise<void>>();
-  #notifying: Promise<number> = Promise.resolve(0);
+  #notifying = Promise.resolve();
 
   /** Takes over the descriptor. A `resumed` one has been through INIT with another process. */
   constructor(deps: SessionDeps, settings: SessionSettings, fd: number, how: 'new' | 'resumed') {
-    const { native, fileSystem, locks, log } = deps;
+    const { native, fileSystem, belief, locks, log } = deps;
     this.#native = native;
     this.#log = log;
     this.#settings = settings;
@@ -94,13 +94,16 @@ export class FuseSession {
     this.#device = opened.device;
     const memory = new Uint8Array(opened.arena);
     const view = new DataView(opened.arena);
-    const versions = new SeenVersions(seenFilesMax);
     this.#locks = locks ? 'served' : 'of kernel';
     this.#waits = new LockWaits(Math.floor(settings.requestsMax / 2));
-    const context = {
-      ...{ fileSystem, timeoutMs: settings.timeoutMs, versions, locks, waits: this.#waits },
+    const context: CallContext = {
+      ...{ fileSystem, belief, locks, waits: this.#waits },
       handles: new OpenHandles(process.pid),
       refresh: (ino: Ino, what: 'stale' | 'fresh') => this.#refresh(ino, what),
+      versions: new SeenVersions(seenFilesMax),
+      told: new SeenVersions(seenFilesMax),
+      forgetAttributes: (ino) =>
+        this.#notifyNow(notifyCode.invalidateInode, invalidateInodePayload(ino, -1n)),
     };
     this.#calls = Array.from(
       { length: settings.requestsMax },
@@ -191,7 +194,7 @@ export class FuseSession {
     const code = call.request.opcode;
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
     try {
-      call.request.begin();
+      call.begin();
       const handler = handlers.get(code);
       if (handler === undefined || this.#state !== 'serving') return this.#control(slot, code);
       const result = handler(call);
@@ -274,10 +277,14 @@ export class FuseSession {
 
   /** One at a time: each may wait in the kernel, on a thread of the pool that others need. */
   async #notify(code: number, payload: Uint8Array): Promise<void> {
-    const send = () =>
-      this.#state === 'ended' ? 0 : this.#native.fuseNotifyLater(this.#device, code, payload);
-    this.#notifying = this.#notifying.then(send);
-    const status = await this.#notifying;
+    this.#notifying = this.#notifying.then(() => this.#notifyNow(code, payload));
+    await this.#notifying;
+  }
+
+  /** For what waits for no request: also a request may wait for that. */
+  async #notifyNow(code: number, payload: Uint8Array): Promise<void> {
+    if (this.#state === 'ended') return;
+    const status = await this.#native.fuseNotifyLater(this.#device, code, payload);
     // ENOENT: the kernel does not know that inode or name, which is what was wanted.
     if (status < 0 && ![-errno.ENOENT, -errno.ENODEV, -errno.ENOTCONN].includes(status))
       this.#log.warn({ code, error: errnoName(-status) }, 'FUSE notification failed');

@@ -2,6 +2,7 @@
 
 import type { FileSystem } from '../../../src/ports/file-system.ts';
 import { inHeaderBytes } from '../../../src/format/fuse/protocol.ts';
+import type { CallContext } from '../../../src/frontend/fuse/call.ts';
 import { Call, slotBytes } from '../../../src/frontend/fuse/call.ts';
 import { handlers } from '../../../src/frontend/fuse/dispatch.ts';
 import { errno, toErrno } from '../../../src/frontend/fuse/errno.ts';
@@ -37,6 +38,9 @@ export class FakeKernel {
   readonly #memory = new Uint8Array(slotBytes);
   readonly #view = new DataView(this.#memory.buffer);
   readonly #call: Call;
+  timeoutMs = 1500;
+  changeCount = 0;
+  readonly forgotten: number[] = [];
 
   readonly waits = new LockWaits(2);
   /** Files that the kernel was told to look at anew. */
@@ -45,9 +49,12 @@ export class FakeKernel {
   unique = 1n;
 
   constructor(fileSystem: FileSystem, locks?: FileLocks) {
-    const context = {
-      ...{ fileSystem, timeoutMs: 1500, versions: new SeenVersions(100), locks },
-      ...{ handles: new OpenHandles(1), waits: this.waits },
+    const context: CallContext = {
+      ...{ fileSystem, locks, handles: new OpenHandles(1), waits: this.waits },
+      belief: { timeoutMs: () => this.timeoutMs, changeCount: () => this.changeCount },
+      versions: new SeenVersions(100),
+      told: new SeenVersions(100),
+      forgetAttributes: async (ino) => void this.forgotten.push(ino),
       refresh: async (ino: number, what: 'stale' | 'fresh') => {
         if (what === 'stale') this.refreshed.push(ino);
       },
@@ -73,7 +80,7 @@ export class FakeKernel {
     this.#memory.set(fields, requestAt + inHeaderBytes);
     const none = Buffer.alloc(0);
     try {
-      this.#call.request.begin();
+      this.#call.begin();
       const handler = handlers.get(opcode);
       if (handler === undefined) return { error: errno.ENOSYS, payload: none };
       const result = await handler(this.#call);

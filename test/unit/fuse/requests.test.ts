@@ -261,3 +261,43 @@ describe('a lookup of the dot', () => {
     assert.equal(payload.readBigUInt64LE(0), BigInt(ino));
   });
 });
+
+describe('what the kernel may believe', () => {
+  /** Of a reply to LOOKUP: the node, and how long its name and its attributes are believed. */
+  const entry = (payload: Buffer) => [0, 16, 24].map((at) => Number(payload.readBigUInt64LE(at)));
+
+  test('is a name for a while, and as long that there is none', async () => {
+    const { kernel, ino } = await withFile();
+    kernel.timeoutMs = 9000;
+    const found = await kernel.ask(opcode.lookup, 1, body('f'));
+    assert.deepEqual([found.error, ...entry(found.payload)], [0, ino, 9, 9]);
+    const none = await kernel.ask(opcode.lookup, 1, body('none'));
+    assert.deepEqual([none.error, ...entry(none.payload)], [0, 0, 9, 0]);
+    kernel.timeoutMs = 0;
+    assert.equal((await kernel.ask(opcode.lookup, 1, body('none'))).error, errno.ENOENT);
+  });
+
+  test('is nothing that others may have changed while it was found out', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    const lookup = fileSystem.lookup.bind(fileSystem);
+    fileSystem.lookup = (...where) => {
+      kernel.changeCount += 1;
+      return lookup(...where);
+    };
+    const found = await kernel.ask(opcode.lookup, 1, body('f'));
+    assert.deepEqual(entry(found.payload), [ino, 0, 0]);
+    assert.equal((await kernel.ask(opcode.lookup, 1, body('none'))).error, errno.ENOENT);
+  });
+
+  test('ends when a file is opened that is not what the kernel was told', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    await kernel.ask(opcode.getattr, ino, body(0, 0, 0n));
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, []);
+    await fileSystem.write(ino, 0, Buffer.from('of another host'));
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, [ino]);
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, [ino]);
+  });
+});
