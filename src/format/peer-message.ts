@@ -36,6 +36,8 @@ export const peerKind = {
   seekHole: 7,
   flush: 8,
   sync: 9,
+  /** Writes at `offset` if that is the end; the result is 1 then, and 0 otherwise. */
+  append: 10,
   /** Of a move, from the owner-to-be to the owner. */
   movePrepare: 16,
   movePark: 17,

@@ -39,6 +39,8 @@ import { DirectoryTimes } from './directory-times.ts';
 
 /** How long the last flush of a file may take when the file system is closed. */
 const flushMsMax = 10_000;
+/** Of a name whose inode is gone whenever it is looked at. */
+const lookupsMax = 100;
 
 export interface FileSystemSettings {
   /** Globs of names whose files are volumes from the start. */
@@ -140,9 +142,15 @@ export class WharfFileSystem implements FileSystem {
     const directory = await namespace.directory(parent);
     if (name === '.') return this.attributes(parent);
     if (name === '..') return this.attributes(directory.record.parent ?? rootIno);
-    const entry = await namespace.findEntry(parent, fileName(name));
-    if (!entry) throw new StorageError('not_found', 'no such name');
-    return this.attributes(entry.record.ino);
+    const known = fileName(name);
+    let entry = await namespace.findEntry(parent, known);
+    for (let attempt = 0; entry && attempt < lookupsMax; attempt += 1) {
+      const inode = await namespace.findInode(entry.record.ino);
+      if (inode) return this.#attributesOf(inode.record);
+      // The name is another inode's by now.
+      entry = await namespace.fresh.findEntry(parent, known);
+    }
+    throw new StorageError('not_found', 'no such name');
   }
 
   async attributes(ino: Ino): Promise<Attributes> {
@@ -156,6 +164,7 @@ export class WharfFileSystem implements FileSystem {
       if (sizeBytes > limits.volumeBytesMax)
         throw new StorageError('too_large', 'a file has at most 64 TiB');
       await this.#use(ino, async (file) => {
+        await file.handle.refresh();
         if (file.handle.size() === sizeBytes) return;
         await file.handle.resize(sizeBytes);
         this.#noteChange(file);
@@ -235,7 +244,15 @@ export class WharfFileSystem implements FileSystem {
   async open(ino: Ino): Promise<Attributes> {
     // Who opens a file sees what others had done when they closed it.
     const { record } = await this.#deps.namespace.fresh.inode(ino);
-    if (record.type === 'file') await this.#files.acquire(ino);
+    if (record.type === 'file') {
+      const file = await this.#files.acquire(ino);
+      try {
+        await this.#files.refresh(file, record);
+      } catch (error) {
+        await this.release(ino);
+        throw error;
+      }
+    }
     return this.#attributesOf(record);
   }
 
@@ -288,6 +305,7 @@ export class WharfFileSystem implements FileSystem {
       throw new StorageError('too_large', 'a file has at most 64 TiB');
     await this.#use(ino, async (file) => {
       const { handle } = file;
+      await handle.refresh();
       if (mode !== 'reserve') await handle.trim(offset, length);
       if (mode !== 'punch' && !keepSize && handle.size() < end) await handle.resize(end);
       this.#noteChange(file);
@@ -337,18 +355,9 @@ export class WharfFileSystem implements FileSystem {
       return this.change(file.ino, { dropSetId: true }).then(() =>
         this.#writeTo(file, offset, data, { append: options.append === true }),
       );
-    if (options.append === true) return this.#append(file, data);
-    return chain(file.handle.write(offset, data), () => this.#noteChange(file));
-  }
-
-  /** One append of a file at a time, so that none lands inside another. */
-  #append(file: OpenFile, data: Uint8Array): Promise<void> {
-    const append = file.appending.then(async () => {
-      await file.handle.write(file.handle.size(), data);
-      this.#noteChange(file);
-    });
-    file.appending = append.catch(() => {});
-    return append;
+    const { handle } = file;
+    const written = options.append === true ? handle.append(data) : handle.write(offset, data);
+    return chain(written, () => this.#noteChange(file));
   }
 
   #noteChange(file: OpenFile): void {

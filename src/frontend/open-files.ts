@@ -18,8 +18,8 @@ export interface OpenFile {
   modifiedNs: bigint | undefined;
   /** The size that this host has last brought to the registry, or found there. */
   settledBytes: number;
-  /** The end of the appends that are under way. */
-  appending: Promise<void>;
+  /** As the registry had it when the owner was last asked for the size. */
+  asOf: Inode | undefined;
 }
 
 export class OpenFiles {
@@ -67,12 +67,21 @@ export class OpenFiles {
     return true;
   }
 
+  /** Size and space are the owner's of now; `inode` was read before. */
+  async refresh(file: OpenFile, inode: Inode): Promise<void> {
+    await file.handle.refresh();
+    file.asOf = inode;
+  }
+
   /** Brings the registry's record of the file up to date. */
   async settle(file: OpenFile): Promise<void> {
     for (;;) {
       const found = await this.#namespace.findInode(file.ino);
       if (!found) return;
-      const { modifiedNs } = file;
+      const { modifiedNs, handle } = file;
+      // What this host has neither written nor serves, others bring up to date.
+      if (modifiedNs === undefined && !handle.isHere()) return;
+      await this.refresh(file, found.record);
       const now = this.current(found.record);
       const { record } = found;
       const isSame =
@@ -98,14 +107,17 @@ export class OpenFiles {
   current(inode: Inode): Inode {
     const file = this.#files.get(inode.ino);
     if (!file) return inode;
-    const { handle, modifiedNs } = file;
+    const { handle, modifiedNs, asOf } = file;
+    const isNewer = inode.modifiedNs !== asOf?.modifiedNs || inode.sizeBytes !== asOf.sizeBytes;
+    // Another host has changed it since the owner was asked.
+    if (!handle.isHere() && modifiedNs === undefined && isNewer) return inode;
     const sizeBytes = handle.size();
     const allocatedBytes = handle.allocatedBytes();
     return { ...withTime(inode, modifiedNs), sizeBytes, allocatedBytes };
   }
 
   async #open(ino: Ino): Promise<OpenFile> {
-    const { record } = await this.#namespace.inode(ino);
+    const { record } = await this.#namespace.fresh.inode(ino);
     const { object, kind } = record;
     if (object === undefined || kind === undefined)
       throw new StorageError(
@@ -118,11 +130,16 @@ export class OpenFiles {
     } catch (error) {
       if (!isStorageError(error, 'not_found')) throw error;
       await this.#objects.create(object, kind);
+      if (!(await this.#namespace.fresh.findInode(ino))) {
+        // It was not missing, but deleted.
+        await this.#objects.delete(object);
+        throw error;
+      }
       handle = await this.#objects.open(object);
     }
     const file = {
       ...{ ino, handle, uses: 0, modifiedNs: undefined, settledBytes: record.sizeBytes },
-      appending: Promise.resolve(),
+      asOf: undefined,
     };
     this.#files.set(ino, file);
     return file;

@@ -3,6 +3,7 @@
  * Object Router, and a memory model for tests of the namespace.
  */
 
+import type { Eventually } from '../core/eventually.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { DataObject } from './data-object.ts';
 
@@ -11,6 +12,15 @@ export type ObjectKind = 'volume' | 'file';
 /** An object in use. Its kind may change from file to volume under it, as it grows. */
 export interface ObjectHandle extends DataObject {
   kind(): ObjectKind;
+
+  /** Whether this host serves it; otherwise its size here is that of the owner's last answer. */
+  isHere(): boolean;
+
+  /** Size and space are what they are at the owner now. */
+  refresh(): Eventually<void>;
+
+  /** Writes at the end: no two appends, of whichever hosts, at one place. */
+  append(data: Uint8Array): Promise<void>;
 }
 
 export interface Objects {

@@ -86,6 +86,8 @@ async function act(
     case peerKind.sync:
       await object.serve((inner) => inner.sync());
       return { result: 0 };
+    case peerKind.append:
+      return { result: (await object.serveAppend(offset, payload)) ? 1 : 0 };
     default:
       throw new StorageError('unsupported', `this version knows no message of kind ${kind}`);
   }

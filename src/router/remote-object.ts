@@ -58,6 +58,17 @@ export class RemoteObject implements DataObject {
     await this.#ask({ kind: peerKind.write, offset, payload: data });
   }
 
+  /** Writes if that is the end; otherwise the size is known anew. */
+  async appendAt(offset: number, data: Uint8Array): Promise<boolean> {
+    const { head } = await this.#ask({ kind: peerKind.append, offset, payload: data });
+    return head.result === 1;
+  }
+
+  /** Size, space and kind are what they are now. */
+  async refresh(): Promise<void> {
+    await this.#ask({ kind: peerKind.open });
+  }
+
   async trim(offset: number, length: number): Promise<void> {
     await this.#ask({ kind: peerKind.trim, offset, length });
   }

@@ -15,7 +15,7 @@
 import type { ErrorCode } from '../core/errors.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
-import { isPending } from '../core/eventually.ts';
+import { chain, isPending } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
@@ -23,7 +23,7 @@ import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
 import type { Threshold } from '../registry/object-records.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { HostLease } from './host-lease.ts';
-import type { RemoteObject } from './remote-object.ts';
+import { RemoteObject } from './remote-object.ts';
 
 export interface Here {
   readonly where: 'here';
@@ -68,6 +68,8 @@ export class RoutedObject implements ObjectHandle {
   #held: Promise<void> | undefined;
   #isClosed = false;
   #localRequests = 0;
+  /** The end of the appends that are under way. */
+  #appending = Promise.resolve();
 
   constructor(id: ObjectId, backing: Backing, deps: RoutedDeps) {
     this.id = id;
@@ -100,6 +102,60 @@ export class RoutedObject implements ObjectHandle {
 
   allocatedBytes(): number {
     return this.#backing.object.allocatedBytes();
+  }
+
+  isHere(): boolean {
+    return this.#backing.where === 'here';
+  }
+
+  refresh(): Eventually<void> {
+    if (this.isHere() && !this.#held) return;
+    return this.#runLater('look', (object) =>
+      object instanceof RemoteObject ? object.refresh() : undefined,
+    );
+  }
+
+  /**
+   * An attempt that was not acknowledged may have been made all the same: the next one looks. What
+   * other hosts append comes between by `serveAppend`.
+   */
+  append(data: Uint8Array): Promise<void> {
+    let tried: number | undefined;
+    const attempt = async (object: DataObject): Promise<boolean> => {
+      if (tried !== undefined && (await holds(object, tried, data))) return true;
+      tried = object.size();
+      if (object instanceof RemoteObject) return object.appendAt(tried, data);
+      await object.write(tried, data);
+      return true;
+    };
+    return this.#appendInTurn(async () => {
+      for (let isDone = false; !isDone; ) {
+        while (this.#held || this.#outgrows(this.size() + data.length))
+          await (this.#held ?? this.#grow());
+        isDone = await this.#run('write', attempt);
+        // Another host was faster: nothing was written.
+        if (!isDone) tried = undefined;
+      }
+    });
+  }
+
+  /** An append of another host, which believes that the end is there; false where it is not. */
+  serveAppend(offset: number, data: Uint8Array): Promise<boolean> {
+    return this.#appendInTurn(() =>
+      this.serve((object) => {
+        if (object.size() !== offset) return false;
+        return chain(object.write(offset, data), () => true);
+      }, offset + data.length),
+    );
+  }
+
+  #appendInTurn<T>(append: () => Promise<T>): Promise<T> {
+    const turn = this.#appending.then(append);
+    this.#appending = turn.then(
+      () => {},
+      () => {},
+    );
+    return turn;
   }
 
   read(offset: number, into: Uint8Array): Eventually<number> {
@@ -270,7 +326,7 @@ export class RoutedObject implements ObjectHandle {
     }
   }
 
-  async #runLater<T>(what: 'read' | 'write', request: Request<T>): Promise<T> {
+  async #runLater<T>(what: 'read' | 'write' | 'look', request: Request<T>): Promise<T> {
     for (;;) {
       while (this.#held) await this.#held;
       const backing = this.#backing;
@@ -278,7 +334,7 @@ export class RoutedObject implements ObjectHandle {
         if (backing.where === 'here') await backing.lease.fresh();
         const value = await this.#count(request(backing.object));
         if (backing.where === 'here') await backing.lease.fresh();
-        else this.#deps.noteForwarded(what, backing);
+        else if (what !== 'look') this.#deps.noteForwarded(what, backing);
         return value;
       } catch (error) {
         if (!this.#isReroutable(backing, error)) throw error;
@@ -332,4 +388,10 @@ export class RoutedObject implements ObjectHandle {
         : Promise.resolve(backing),
     );
   }
+}
+
+async function holds(object: DataObject, offset: number, data: Uint8Array): Promise<boolean> {
+  const found = new Uint8Array(data.length);
+  const count = await object.read(offset, found);
+  return count === data.length && Buffer.compare(found, data) === 0;
 }

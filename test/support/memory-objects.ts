@@ -18,6 +18,16 @@ class MemoryObject implements ObjectHandle {
     return this.#kind;
   }
 
+  isHere(): boolean {
+    return true;
+  }
+
+  refresh(): void {}
+
+  async append(data: Uint8Array): Promise<void> {
+    this.write(this.size(), data);
+  }
+
   size(): number {
     return this.#bytes.length;
   }

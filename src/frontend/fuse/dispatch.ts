@@ -1,11 +1,12 @@
 /** Which handler serves which request. What is not here is answered with ENOSYS. */
 
+import { isStorageError } from '../../core/errors.ts';
 import { opcode } from '../../format/fuse/protocol.ts';
 import { getattr, lookup, setattr, statfs } from './attributes.ts';
 import type { Handler } from './call.ts';
 import { create, fallocate, flush, fsync, lseek, open, read, release, write } from './data.ts';
 import { opendir, readdir, readdirplus, releasedir } from './directory.ts';
-import { errno } from './errno.ts';
+import { errno, toErrno } from './errno.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './extended-attributes.ts';
 import { getlk, setlk, setlkw } from './locks.ts';
 import {
@@ -73,3 +74,14 @@ export const unanswered: ReadonlySet<number> = new Set([
   opcode.interrupt,
   opcode.notifyReply,
 ]);
+
+/** About an inode that the kernel knows, whichever path led there. */
+const onInodes: ReadonlySet<number> = new Set([
+  ...[opcode.getattr, opcode.setattr, opcode.open, opcode.read, opcode.write, opcode.flush],
+  ...[opcode.fsync, opcode.fallocate, opcode.lseek],
+]);
+
+/** ESTALE where another host has removed the inode: the kernel looks where the path leads by now. */
+export function errnoOf(code: number, error: unknown): number {
+  return onInodes.has(code) && isStorageError(error, 'not_found') ? errno.ESTALE : toErrno(error);
+}

@@ -23,8 +23,8 @@ import type { Log } from '../../ports/log.ts';
 import type { Belief, CallContext } from './call.ts';
 import { Call, slotBytes } from './call.ts';
 import type { FileLocks } from '../file-locks.ts';
-import { handlers, unanswered } from './dispatch.ts';
-import { errno, toErrno } from './errno.ts';
+import { errnoOf, handlers, unanswered } from './dispatch.ts';
+import { errno } from './errno.ts';
 import { negotiate } from './negotiation.ts';
 import { LockWaits } from './lock-waits.ts';
 import { OpenHandles } from './open-handles.ts';
@@ -256,7 +256,7 @@ export class FuseSession {
     if (!isStorageError(error))
       this.#log.error({ error: describeError(error), opcode: code }, 'request failed by a bug');
     if (unanswered.has(code)) this.#forget(slot);
-    else this.#reply(slot, -toErrno(error));
+    else this.#reply(slot, -errnoOf(code, error));
     // Nobody may go on with a state that is not understood: this ends the process.
     if (error instanceof InvariantError)
       queueMicrotask(() => {

@@ -4,8 +4,8 @@ import type { FileSystem } from '../../../src/ports/file-system.ts';
 import { inHeaderBytes } from '../../../src/format/fuse/protocol.ts';
 import type { CallContext } from '../../../src/frontend/fuse/call.ts';
 import { Call, slotBytes } from '../../../src/frontend/fuse/call.ts';
-import { handlers } from '../../../src/frontend/fuse/dispatch.ts';
-import { errno, toErrno } from '../../../src/frontend/fuse/errno.ts';
+import { errnoOf, handlers } from '../../../src/frontend/fuse/dispatch.ts';
+import { errno } from '../../../src/frontend/fuse/errno.ts';
 import type { FileLocks } from '../../../src/frontend/file-locks.ts';
 import { LockWaits } from '../../../src/frontend/fuse/lock-waits.ts';
 import { OpenHandles } from '../../../src/frontend/fuse/open-handles.ts';
@@ -89,7 +89,7 @@ export class FakeKernel {
       return { error: 0, payload: Buffer.from(this.#memory.slice(at, at + result)) };
     } catch (error) {
       if (error instanceof Error && error.name !== 'StorageError') throw error;
-      return { error: toErrno(error), payload: none };
+      return { error: errnoOf(opcode, error), payload: none };
     }
   }
 }
