@@ -300,4 +300,13 @@ describe('what the kernel may believe', () => {
     await kernel.ask(opcode.open, ino, body(0, 0));
     assert.deepEqual(kernel.forgotten, [ino]);
   });
+
+  test('of an inode that is gone is that its path leads elsewhere', async () => {
+    const { kernel } = await withFile();
+    const [gone, read] = [999, body(0n, 0n, 4096, 0, 0n, 0, 0)];
+    assert.equal((await kernel.ask(opcode.getattr, gone, body(0, 0, 0n))).error, errno.ESTALE);
+    assert.equal((await kernel.ask(opcode.open, gone, body(0, 0))).error, errno.ESTALE);
+    assert.equal((await kernel.ask(opcode.read, gone, read)).error, errno.ESTALE);
+    assert.equal((await kernel.ask(opcode.unlink, 1, body('none'))).error, errno.ENOENT);
+  });
 });

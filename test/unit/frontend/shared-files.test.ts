@@ -1,0 +1,173 @@
+/** Files that another host serves: what is known of them here may be old, and is never passed on. */
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { ObjectId } from '../../../src/core/units.ts';
+import { hostId } from '../../../src/core/units.ts';
+import { WharfFileSystem } from '../../../src/frontend/filesystem.ts';
+import { seededRandom } from '../../../src/platform/random.ts';
+import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
+import { rootIno } from '../../../src/ports/file-system.ts';
+import type { ObjectHandle, Objects } from '../../../src/ports/objects.ts';
+import { CachedRegistry } from '../../../src/registry/cached-registry.ts';
+import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
+import { Namespace, namespaceGroups } from '../../../src/registry/namespace.ts';
+import { HeldRegistry } from '../../support/held-registry.ts';
+import { memoryObjects } from '../../support/memory-objects.ts';
+import { quietLog } from '../../support/quiet-log.ts';
+
+const owner = { uid: 0, gid: 0 };
+const salt = '00'.repeat(16);
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+/** The same objects, as a host sees them that does not serve them: sizes are of the last answer. */
+function seenFromAfar(objects: Objects, onAsked: () => void): Objects {
+  const sizes = new Map<ObjectId, number>();
+  const remote = (handle: ObjectHandle): ObjectHandle => {
+    const { id } = handle;
+    const note = () => void sizes.set(id, handle.size());
+    note();
+    return {
+      id,
+      kind: () => handle.kind(),
+      isHere: () => false,
+      refresh: () => {
+        onAsked();
+        note();
+      },
+      size: () => sizes.get(id) as number,
+      allocatedBytes: () => sizes.get(id) as number,
+      append: async (data) => {
+        await handle.append(data);
+        note();
+      },
+      read: (offset, into) => handle.read(offset, into),
+      write: async (offset, data) => {
+        await handle.write(offset, data);
+        note();
+      },
+      trim: (offset, length) => handle.trim(offset, length),
+      resize: async (bytes) => {
+        await handle.resize(bytes);
+        note();
+      },
+      seek: (offset, what) => handle.seek(offset, what),
+      flush: () => handle.flush(),
+      sync: () => handle.sync(),
+      close: () => handle.close(),
+      abandon: () => handle.abandon(),
+    };
+  };
+  return { ...objects, open: async (id) => remote(await objects.open(id)) };
+}
+
+/** Host a serves all objects; b serves none, and hears of changes when `held.news` is open. */
+async function pair() {
+  const clock = new SimulatedClock();
+  const registry = new MemoryRegistry(clock);
+  const held = new HeldRegistry(registry);
+  const deps = { clock, log: quietLog(), freshUntilMs: () => clock.monotonicMs() + 1000 };
+  const cached = new CachedRegistry(held.registry, deps, { ...namespaceGroups, groupsMax: 100 });
+  await settle();
+  const objects = memoryObjects();
+  /** How often b has asked for sizes. */
+  const counts = { asked: 0 };
+  const open = (name: string, namespace: Namespace, own: Objects) =>
+    WharfFileSystem.open(
+      {
+        ...{ namespace, objects: own, clock, random: seededRandom(1), log: quietLog() },
+        host: hostId(name),
+        space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
+      },
+      { volumeNames: [], attributeDelayMs: 1_000_000 },
+      owner,
+    );
+  const a = await open('a', new Namespace(registry, salt), objects);
+  const b = await open(
+    'b',
+    new Namespace(cached, salt, cached.fresh),
+    seenFromAfar(objects, () => (counts.asked += 1)),
+  );
+  const { ino } = await a.make(rootIno, 'f', { type: 'file', mode: 0o644 }, owner);
+  await a.write(ino, 0, Buffer.from('first'));
+  const dispose = async () => {
+    held.news.open();
+    await Promise.all([a.close(), b.close()]);
+    await cached.close();
+    await registry.close();
+  };
+  return { a, b, ino, held, objects, counts, [Symbol.asyncDispose]: dispose };
+}
+
+describe('a file that another host serves', () => {
+  test('has its size of now when it is opened, also by one more user', async () => {
+    await using made = await pair();
+    const { a, b, ino } = made;
+    assert.equal((await b.open(ino)).sizeBytes, 5);
+    await a.open(ino);
+    await a.write(ino, 5, Buffer.from(' and more'));
+    assert.equal((await b.open(ino)).sizeBytes, 14);
+    await a.release(ino);
+    await settle();
+    assert.equal((await b.attributes(ino)).sizeBytes, 14);
+  });
+
+  test('gets no old size from a host that has not changed it', async () => {
+    await using made = await pair();
+    const { a, b, ino, counts } = made;
+    await b.open(ino);
+    await a.write(ino, 5, Buffer.from(' and more'));
+    await settle();
+    assert.equal((await b.attributes(ino)).sizeBytes, 14, 'b has heard of it');
+    const { asked } = counts;
+    await b.release(ino);
+    assert.equal(counts.asked, asked, 'nor does it wait for the owner');
+    assert.equal((await a.attributes(ino)).sizeBytes, 14);
+  });
+
+  test('gets the size of now from a host that has changed it before others did', async () => {
+    await using made = await pair();
+    const { a, b, ino } = made;
+    await b.open(ino);
+    await b.write(ino, 0, Buffer.from('F'));
+    await a.write(ino, 5, Buffer.from(' and more'));
+    await b.release(ino);
+    assert.equal((await a.attributes(ino)).sizeBytes, 14);
+  });
+
+  test('is truncated to a size that it seems to have', async () => {
+    await using made = await pair();
+    const { a, b, ino } = made;
+    await b.open(ino);
+    await a.write(ino, 5, Buffer.from(' and more'));
+    assert.equal((await b.change(ino, { sizeBytes: 5 })).sizeBytes, 5);
+    assert.equal(await a.read(ino, 0, Buffer.alloc(20)), 5);
+    await b.release(ino);
+  });
+
+  test('is not made again when it was deleted a moment ago', async () => {
+    await using made = await pair();
+    const { a, b, ino, held, objects } = made;
+    await b.attributes(ino);
+    held.news.close();
+    held.reads.close();
+    const opening = b.read(ino, 0, Buffer.alloc(5));
+    await settle();
+    await a.unlink(rootIno, 'f');
+    await settle();
+    held.reads.open();
+    await assert.rejects(async () => opening, { code: 'not_found' });
+    assert.equal(objects.ids().size, 0);
+  });
+});
+
+test('a name that another host has given to another file is found, before that is told', async () => {
+  await using made = await pair();
+  const { a, b, ino, held } = made;
+  assert.equal((await b.lookup(rootIno, 'f')).ino, ino);
+  held.news.close();
+  const { ino: next } = await a.make(rootIno, 'g', { type: 'file', mode: 0o644 }, owner);
+  await a.rename({ parent: rootIno, name: 'g' }, { parent: rootIno, name: 'f' }, 'replace');
+  await assert.rejects(b.open(ino), { code: 'not_found' });
+  assert.equal((await b.lookup(rootIno, 'f')).ino, next);
+});
