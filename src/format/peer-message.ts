@@ -54,6 +54,8 @@ export const peerKind = {
   lockWait: 25,
   /** From an owner in its new tenure, to every host: which locks do your processes hold? */
   locksHeld: 26,
+  /** To any host: the result is 1 where its front ends have the object open. */
+  inUse: 27,
   /** Of a replica, from the owner to its host: a copy begins. */
   replicaBegin: 32,
   /** Records of the journal; `offset`: the sequence up to which all are on the backend. */

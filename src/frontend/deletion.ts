@@ -15,10 +15,12 @@ import type { Objects } from '../ports/objects.ts';
 import type { Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
-import { deleteKey, inoOfKey, isAt, isPresent, keys, putInode } from '../registry/namespace.ts';
+import { deleteKey, inoOfKey, isAt, keys, putInode } from '../registry/namespace.ts';
 import { encodeRecord, RecordReader } from '../registry/record.ts';
 
 const attributesPerTransaction = 50;
+/** How often other hosts are asked whether they still use a file that has no name. */
+const askPauseMs = 2000;
 
 /** How long deletions that are under way at the end are waited for; they go on at the next start. */
 const drainMsMax = 5000;
@@ -29,6 +31,8 @@ export interface DeletionDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly host: HostId;
+  /** Whether this host's front end has it open. */
+  readonly isOpen: (ino: Ino) => boolean;
 }
 
 export class Deletion {
@@ -37,17 +41,28 @@ export class Deletion {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #host: HostId;
+  readonly #isOpen: (ino: Ino) => boolean;
   readonly #tasks: TaskGroup;
+  readonly #closing = new AbortController();
+  /** Files without a name that other hosts use. */
+  readonly #awaited = new Set<Ino>();
 
-  constructor({ namespace, objects, clock, log, host }: DeletionDeps) {
+  constructor({ namespace, objects, clock, log, host, isOpen }: DeletionDeps) {
     this.#namespace = namespace;
     this.#objects = objects;
     this.#clock = clock;
     this.#log = log;
     this.#host = host;
+    this.#isOpen = isOpen;
     this.#tasks = new TaskGroup((error) => {
       log.warn({ error: describeError(error) }, 'data could not be deleted; tried again at start');
     });
+  }
+
+  /** Whether anybody would miss the inode if its last name went: here or on another host. */
+  async isInUse({ ino, object }: Inode): Promise<boolean> {
+    if (this.#isOpen(ino)) return true;
+    return object !== undefined && (await this.#objects.isUsedElsewhere(object));
   }
 
   /**
@@ -63,22 +78,52 @@ export class Deletion {
     ];
   }
 
-  /** The last name is gone: the data goes in the background. */
+  /** The last name is gone: the data goes in the background, when nobody uses it any more. */
   after(inode: Inode, linkCount: number, inUse: boolean): void {
-    if (linkCount === 0 && !inUse) this.#deleteSoon(inode.object);
+    if (linkCount > 0) return;
+    if (!inUse) this.#deleteSoon(inode.object);
+    else if (!this.#isOpen(inode.ino)) this.#reapLater(inode.ino);
   }
 
-  /** The last user of a file has let go: it is removed if it has no name. */
+  /**
+   * The last user of a file here has let go: it is removed if it has no name, by the host that took
+   * the last one, when no host uses it any more.
+   */
   async reapOrphan(ino: Ino): Promise<void> {
+    if ((await this.#tryReap(ino)) === 'in use elsewhere') this.#reapLater(ino);
+  }
+
+  async #tryReap(ino: Ino): Promise<'done' | 'in use elsewhere'> {
     const found = await this.#namespace.findInode(ino);
-    if (!found || found.record.linkCount > 0) return;
+    if (!found || found.record.linkCount > 0 || this.#isOpen(ino)) return 'done';
+    const { record, revision } = found;
+    const key = keys.orphan(ino);
+    const orphan = await this.#namespace.registry.get(key);
+    if (!orphan || hostOf(ino, orphan.value) !== this.#host) return 'done';
+    if (await this.isInUse(record)) return this.#isOpen(ino) ? 'done' : 'in use elsewhere';
     const outcome = await this.#namespace.registry.transact({
-      compares: [isAt(keys.inode(ino), found.revision), isPresent(keys.orphan(ino))],
-      writes: [...this.#writesForRemoval(found.record), deleteKey(keys.orphan(ino))],
+      compares: [isAt(keys.inode(ino), revision), isAt(key, orphan.revision)],
+      writes: [...this.#writesForRemoval(record), deleteKey(key)],
     });
-    if (!outcome.committed) return this.reapOrphan(ino);
+    if (!outcome.committed) return this.#tryReap(ino);
     await this.#deleteAttributes(ino);
-    this.#deleteSoon(found.record.object);
+    this.#deleteSoon(record.object);
+    return 'done';
+  }
+
+  /** Asks again until nobody uses it; when this host stops, it goes on at the next start. */
+  #reapLater(ino: Ino): void {
+    if (this.#awaited.has(ino)) return;
+    this.#awaited.add(ino);
+    const { signal } = this.#closing;
+    this.#tasks.run(async () => {
+      try {
+        do await this.#clock.sleep(askPauseMs, { signal }).catch(() => {});
+        while (!signal.aborted && (await this.#tryReap(ino)) === 'in use elsewhere');
+      } finally {
+        this.#awaited.delete(ino);
+      }
+    });
   }
 
   /** At start: nobody on this host uses anything yet. */
@@ -87,15 +132,15 @@ export class Deletion {
       const ino = inoOfKey(suffix);
       const orphan = await this.#namespace.registry.get(keys.orphan(ino));
       if (!orphan) continue;
-      const host = new RecordReader(`orphan ${ino}`, orphan.value).text('host');
-      if (host === this.#host) await this.reapOrphan(ino);
+      if (hostOf(ino, orphan.value) === this.#host) await this.reapOrphan(ino);
     }
     const pending = await this.#namespace.suffixes('g');
     if (pending.length > 0) this.#log.info({ objects: pending.length }, 'deletions go on');
     for (const id of pending) this.#deleteSoon(objectId(id));
   }
 
-  async drained(): Promise<void> {
+  async close(): Promise<void> {
+    this.#closing.abort();
     await within(this.#clock, drainMsMax, this.#tasks.drained());
   }
 
@@ -128,4 +173,8 @@ export class Deletion {
       await this.#namespace.registry.transact({ compares: [], writes });
     });
   }
+}
+
+function hostOf(ino: Ino, orphan: Uint8Array): string {
+  return new RecordReader(`orphan ${ino}`, orphan).text('host');
 }

@@ -78,10 +78,12 @@ export class WharfFileSystem implements FileSystem {
     this.#files = new OpenFiles(namespace, objects);
     this.#directories = new DirectoryTimes(namespace);
     this.#extended = new ExtendedAttributes(namespace);
-    this.#deletion = new Deletion({ namespace, objects, clock, log, host: deps.host });
+    this.#deletion = new Deletion({
+      ...{ namespace, objects, clock, log, host: deps.host },
+      isOpen: (ino) => this.#files.get(ino) !== undefined,
+    });
     this.#names = new Names({
       ...{ namespace, clock, random, deletion: this.#deletion },
-      isInUse: (ino) => this.#files.get(ino) !== undefined,
       touch: (ino) => this.#directories.touch(ino, clock.wallNs()),
       isVolumeName: volumeNameMatcher(settings.volumeNames),
     });
@@ -109,7 +111,7 @@ export class WharfFileSystem implements FileSystem {
     });
     await Promise.all(settled);
     await this.#directories.settle();
-    await this.#deletion.drained();
+    await this.#deletion.close();
   }
 
   /** The object that holds a file's data. */
@@ -146,7 +148,7 @@ export class WharfFileSystem implements FileSystem {
     let entry = await namespace.findEntry(parent, known);
     for (let attempt = 0; entry && attempt < lookupsMax; attempt += 1) {
       const inode = await namespace.findInode(entry.record.ino);
-      if (inode) return this.#attributesOf(inode.record);
+      if (inode && inode.record.linkCount > 0) return this.#attributesOf(inode.record);
       // The name is another inode's by now.
       entry = await namespace.fresh.findEntry(parent, known);
     }
@@ -244,6 +246,8 @@ export class WharfFileSystem implements FileSystem {
   async open(ino: Ino): Promise<Attributes> {
     // Who opens a file sees what others had done when they closed it.
     const { record } = await this.#deps.namespace.fresh.inode(ino);
+    if (record.linkCount === 0 && !this.#files.get(ino))
+      throw new StorageError('not_found', 'the file has been removed');
     if (record.type === 'file') {
       const file = await this.#files.acquire(ino);
       try {

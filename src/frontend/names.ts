@@ -24,7 +24,6 @@ const attemptsMax = 1000;
 export interface NamesDeps extends NewInodesDeps {
   readonly deletion: Deletion;
   readonly clock: Clock;
-  readonly isInUse: (ino: Ino) => boolean;
   /** A name in the directory came or went. */
   readonly touch: (directory: Ino) => void;
 }
@@ -110,14 +109,14 @@ export class Names {
   async unlink(parent: Ino, rawName: string): Promise<void> {
     const name = fileName(rawName);
     await this.#attempt(async (namespace) => {
-      const { deletion, isInUse, clock } = this.#deps;
+      const { deletion, clock } = this.#deps;
       await namespace.directory(parent);
       const entry = await this.#entry(namespace, { parent, name });
       if (entry.record.type === 'directory')
         throw new StorageError('is_directory', 'the name is a directory');
       const inode = await namespace.inode(entry.record.ino);
       const left = inode.record.linkCount - 1;
-      const inUse = isInUse(entry.record.ino);
+      const inUse = left === 0 && (await deletion.isInUse(inode.record));
       const key = keys.entry(parent, entry.record.cookie);
       const compares = [
         isAt(key, entry.revision),
@@ -195,7 +194,7 @@ export class Names {
     moving: Versioned<Entry>,
     standing: Versioned<Entry> | undefined,
   ): Promise<boolean> {
-    const { deletion, isInUse, clock } = this.#deps;
+    const { deletion, clock } = this.#deps;
     const { ino, type } = moving.record;
     const sourceKey = keys.entry(source.parent, moving.record.cookie);
     change.compares.push(isAt(sourceKey, moving.revision));
@@ -213,7 +212,7 @@ export class Names {
       } else {
         const lost = await namespace.inode(standing.record.ino);
         const left = lost.record.linkCount - 1;
-        const inUse = isInUse(lost.record.ino);
+        const inUse = left === 0 && (await deletion.isInUse(lost.record));
         change.compares.push(isAt(keys.inode(lost.record.ino), lost.revision));
         change.writes.push(...deletion.writesForLink(lost.record, left, clock.wallNs(), inUse));
         after = () => deletion.after(lost.record, left, inUse);

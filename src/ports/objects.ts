@@ -39,6 +39,9 @@ export interface Objects {
   /** Its data is gone, here and on the backend. Idempotent; nobody has it open. */
   delete(id: ObjectId): Promise<void>;
 
+  /** Whether a front end of another host has it open; also where one does not say. */
+  isUsedElsewhere(id: ObjectId): Promise<boolean>;
+
   /** The handle where it is open now. */
   opened(id: ObjectId): ObjectHandle | undefined;
 }

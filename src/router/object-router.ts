@@ -39,6 +39,8 @@ const closeMsMax = 10_000;
 /** How long a volume that is closed is brought to the backend. */
 const leaveMsMax = 5000;
 const deletePauseMs = 1000;
+/** A host that does not say in time whether it uses an object is taken to use it. */
+const inUseMsMax = 1000;
 const fetchAttemptsMax = 20;
 const fetchPauseMs = 100;
 
@@ -146,6 +148,22 @@ export class ObjectRouter implements Objects {
 
   opened(id: ObjectId): ObjectHandle | undefined {
     return this.#entries.get(id)?.object;
+  }
+
+  async isUsedElsewhere(id: ObjectId): Promise<boolean> {
+    const { hosts, host, clock } = this.#deps;
+    const others = (await hosts.list()).filter((other) => other.id !== host);
+    const answers = others.map(async (other) => {
+      let isUsed = true;
+      const asking = this.#links.to(other).ask(id, { kind: peerKind.inUse });
+      const answer = asking.then(
+        ({ head }) => (isUsed = head.result !== 0),
+        () => {},
+      );
+      await within(clock, inUseMsMax, answer);
+      return isUsed;
+    });
+    return (await Promise.all(answers)).includes(true);
   }
 
   /** Waits for users on other hosts. */
@@ -291,6 +309,8 @@ export class ObjectRouter implements Objects {
   async #move(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
     if (kind === peerKind.moveFetch) await this.fetch(head.id);
     else if (kind === peerKind.delete) await this.#deleteHere(head.id);
+    else if (kind === peerKind.inUse)
+      return { result: (this.#entries.get(head.id)?.uses ?? 0) > 0 ? 1 : 0 };
     else return this.#handover.serve(from, kind, head);
     return { result: 0 };
   }

@@ -30,11 +30,6 @@ export class RemoteObject implements DataObject {
     return object;
   }
 
-  /** Sizes are the owner's again. */
-  async refresh(): Promise<void> {
-    await this.#ask({ kind: peerKind.open });
-  }
-
   kind(): ObjectKind {
     return this.#kind;
   }

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import { constants } from 'node:os';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
 import type { Daemon } from '../support/daemon.ts';
 import { DaemonPair } from '../support/daemon-pair.ts';
@@ -96,6 +97,34 @@ describe('two hosts with files in memory', { skip: cannotMount }, () => {
     }
     await file.close();
     assert.equal(await text(b.at('cut')), record.repeat(3));
+  });
+
+  test('one removes a file that the other has open, which uses it until it closes it', async () => {
+    await fs.writeFile(a.at('open'), 'before');
+    await fs.writeFile(a.at('other'), 'of a');
+    const [first, second] = [await fs.open(b.at('open'), 'r+'), await fs.open(b.at('open'), 'r+')];
+    await fs.rename(a.at('other'), a.at('open'));
+    await b.until('b sees the new one', async () => (await text(b.at('open'))) === 'of a');
+    await first.write('after', 0);
+    await first.sync();
+    await first.chmod(0o600);
+    await first.truncate(5);
+    assert.equal(await second.readFile('utf8'), 'after');
+    await first.close();
+    const { nlink, size, mode } = await second.stat();
+    assert.deepEqual([nlink, size, mode & 0o777], [0, 5, 0o600]);
+    await second.write('!', 5);
+    const into = Buffer.alloc(10);
+    assert.equal((await second.read(into, 0, 10, 0)).bytesRead, 6);
+    await second.close();
+    assert.equal(await text(a.at('open')), 'of a');
+    const orphans = () => {
+      using registry = new DatabaseSync(pair.registry, { readOnly: true });
+      const isOrphan = "substr(key, 1, 1) = CAST('u' AS BLOB)";
+      return registry.prepare(`SELECT key FROM entries WHERE ${isOrphan}`).all().length;
+    };
+    assert.equal(orphans(), 1);
+    await a.until('nothing is left of it', () => orphans() === 0);
   });
 
   test('one replaces a file again and again, and the other reads one version or the next', async () => {

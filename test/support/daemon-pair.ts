@@ -8,12 +8,13 @@ import { Daemon } from './daemon.ts';
 
 export class DaemonPair implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'wharf-pair-'));
+  readonly registry = join(this.#folder, 'registry.sqlite');
   readonly a: Daemon;
   readonly b: Daemon;
 
   constructor(settings: Partial<SettingsInput>) {
     const shared = {
-      registry: { sqlite: join(this.#folder, 'registry.sqlite') },
+      registry: { sqlite: this.registry },
       backend: { kind: 'dir', path: join(this.#folder, 'store') },
       peers: { key: '5a'.repeat(32) },
     } as const;

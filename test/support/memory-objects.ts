@@ -80,6 +80,7 @@ export function memoryObjects(): Objects & { ids(): ReadonlySet<ObjectId> } {
       return found;
     },
     release() {},
+    isUsedElsewhere: async () => false,
     async delete(id) {
       objects.delete(id);
     },

@@ -8,6 +8,7 @@ import { WharfFileSystem } from '../../../src/frontend/filesystem.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import { rootIno } from '../../../src/ports/file-system.ts';
+import { prefixRange } from '../../../src/ports/registry.ts';
 import type { ObjectHandle, Objects } from '../../../src/ports/objects.ts';
 import { CachedRegistry } from '../../../src/registry/cached-registry.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
@@ -82,7 +83,9 @@ async function pair() {
       { volumeNames: [], attributeDelayMs: 1_000_000 },
       owner,
     );
-  const a = await open('a', new Namespace(registry, salt), objects);
+  const users = { ofB: new Set<ObjectId>() };
+  const isUsedElsewhere = async (id: ObjectId) => users.ofB.has(id);
+  const a = await open('a', new Namespace(registry, salt), { ...objects, isUsedElsewhere });
   const b = await open(
     'b',
     new Namespace(cached, salt, cached.fresh),
@@ -96,7 +99,18 @@ async function pair() {
     await cached.close();
     await registry.close();
   };
-  return { a, b, ino, held, objects, counts, [Symbol.asyncDispose]: dispose };
+  return {
+    a,
+    b,
+    ino,
+    held,
+    objects,
+    counts,
+    users,
+    clock,
+    registry,
+    [Symbol.asyncDispose]: dispose,
+  };
 }
 
 describe('a file that another host serves', () => {
@@ -170,4 +184,61 @@ test('a name that another host has given to another file is found, before that i
   await a.rename({ parent: rootIno, name: 'g' }, { parent: rootIno, name: 'f' }, 'replace');
   await assert.rejects(b.open(ino), { code: 'not_found' });
   assert.equal((await b.lookup(rootIno, 'f')).ino, next);
+});
+
+describe('a file without a name', () => {
+  const removed = async (made: Awaited<ReturnType<typeof pair>>) => {
+    const { a, ino, users, objects } = made;
+    const [object] = objects.ids();
+    users.ofB.add(object as ObjectId);
+    await a.unlink(rootIno, 'f');
+    await settle();
+    assert.equal((await a.attributes(ino)).linkCount, 0);
+  };
+  const records = async (registry: MemoryRegistry) =>
+    (await registry.range(prefixRange(''))).entries.map(({ key }) => key[0]).join('');
+
+  test('is there as long as another host uses it, and leaves nothing', async () => {
+    await using made = await pair();
+    const { a, b, ino, users, clock, objects, registry } = made;
+    await b.open(ino);
+    await removed(made);
+    await clock.advance(60_000);
+    await b.write(ino, 0, Buffer.from('still'));
+    assert.equal((await b.attributes(ino)).sizeBytes, 5);
+    await b.change(ino, { mode: 0o600 });
+    await b.release(ino);
+    assert.equal(objects.ids().size, 1, 'the host that took the name removes it');
+    users.ofB.clear();
+    await clock.advance(10_000);
+    assert.equal(objects.ids().size, 0);
+    await assert.rejects(async () => a.attributes(ino), { code: 'not_found' });
+    assert.ok(!/[ubgx]/.test(await records(registry)), await records(registry));
+  });
+
+  test('outlives the last user here while another host uses it', async () => {
+    await using made = await pair();
+    const { a, ino, users, clock, objects } = made;
+    await a.open(ino);
+    await removed(made);
+    await a.release(ino);
+    await clock.advance(60_000);
+    assert.equal(objects.ids().size, 1);
+    users.ofB.clear();
+    await clock.advance(10_000);
+    assert.equal(objects.ids().size, 0);
+  });
+
+  test('is not opened by who did not have it open', async () => {
+    await using made = await pair();
+    const { a, b, ino, users } = made;
+    await b.open(ino);
+    await removed(made);
+    await b.open(ino);
+    await b.release(ino);
+    await assert.rejects(a.open(ino), { code: 'not_found' });
+    await assert.rejects(a.lookup(rootIno, 'f'), { code: 'not_found' });
+    await b.release(ino);
+    users.ofB.clear();
+  });
 });
