@@ -41,6 +41,7 @@ import { isLockMessage } from '../router/lock-service.ts';
 import { ObjectRouter } from '../router/object-router.ts';
 import { ReplicaKeeper } from '../router/replica-keeper.ts';
 import { takeOver } from '../router/takeover.ts';
+import { recoverUnfinished } from '../router/unfinished.ts';
 import { VolumeDriver } from '../volume/volume-driver.ts';
 
 /** What a backend without bounds of its own says it has. */
@@ -180,13 +181,18 @@ async function assemble(
     import: (id, epoch, fetch) => volumes.tails.import(id, epoch, fetch),
     discard: (id) => volumes.tails.discard(id),
   };
-  const opening = Promise.withResolvers<WharfFileSystem>();
+  const names = new CachedRegistry(
+    registry,
+    { clock, log, freshUntilMs: () => cluster.membership.freshUntilMs() },
+    { ...namespaceGroups, groupsMax },
+  );
+  closing.defer(() => names.close());
+  const namespace = new Namespace(names, vpool.salt, names.fresh);
   const router = new ObjectRouter(
     {
       ...{ ...cluster, records, volumes, files, tails, replicas, clock, log },
       noteTakenOver: (id, sizeBytes) => {
-        const reconciled = opening.promise.then((opened) => opened.reconcile(id, sizeBytes));
-        reconciled.catch((error: unknown) => {
+        namespace.reconcile(id, sizeBytes).catch((error: unknown) => {
           log.warn({ object: id, error: describeError(error) }, 'size of the file is not set');
         });
       },
@@ -208,24 +214,19 @@ async function assemble(
     if (isLockMessage(message)) return clusterLocks.handle(from, message);
     return router.handle(from, message);
   });
-  const names = new CachedRegistry(
-    registry,
-    { clock, log, freshUntilMs: () => cluster.membership.freshUntilMs() },
-    { ...namespaceGroups, groupsMax },
-  );
-  closing.defer(() => names.close());
-  const namespace = new Namespace(names, vpool.salt, names.fresh);
   const fileSystem = await WharfFileSystem.open(
     { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
-  opening.resolve(fileSystem);
   closing.defer(() => fileSystem.close());
   const locks = new FileLocks((ino) => fileSystem.objectOf(ino), clusterLocks);
-  const recovery = router.recover(await volumes.unfinished());
+  const recovery = recoverUnfinished(
+    { host, router, records, tails, log },
+    await volumes.unfinished(),
+  );
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
-    await fileSystem.reconcile(id, sizeBytes);
+    await namespace.reconcile(id, sizeBytes);
   return {
     ...{
       clock,

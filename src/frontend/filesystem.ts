@@ -9,7 +9,7 @@ import type { Eventually } from '../core/eventually.ts';
 import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { HostId, Ino, ObjectId } from '../core/units.ts';
-import { fileName, ino as toIno } from '../core/units.ts';
+import { fileName } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
 import type {
@@ -27,7 +27,6 @@ import type { Objects } from '../ports/objects.ts';
 import type { Random } from '../ports/random.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { isAt, keys, putInode } from '../registry/namespace.ts';
-import { RecordReader } from '../registry/record.ts';
 import { applyChange } from './attribute-change.ts';
 import { Deletion } from './deletion.ts';
 import { ExtendedAttributes } from './extended-attributes.ts';
@@ -124,19 +123,6 @@ export class WharfFileSystem implements FileSystem {
   /** Resolves when all that was written to the file is on the backend. */
   sync(ino: Ino): Promise<void> {
     return this.#use(ino, ({ handle }) => handle.sync());
-  }
-
-  /** After a recovery: the inode's size follows its object. */
-  async reconcile(id: ObjectId, sizeBytes: number): Promise<void> {
-    const { namespace } = this.#deps;
-    const reference = await namespace.registry.get(keys.backReference(id));
-    if (!reference) return;
-    const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
-    const found = await namespace.fresh.findInode(ino);
-    if (!found || found.record.sizeBytes === sizeBytes) return;
-    const compares = [isAt(keys.inode(ino), found.revision)];
-    const writes = [putInode({ ...found.record, sizeBytes })];
-    await namespace.registry.transact({ compares, writes });
   }
 
   async lookup(parent: Ino, name: string): Promise<Attributes> {

@@ -247,6 +247,17 @@ export class Namespace {
     const digest = createHash('sha256').update(this.#salt).update(name, 'latin1').digest();
     return digest.readBigUInt64BE() >> 9n || 1n;
   }
+
+  /** After a recovery: the size of an object's inode follows the object. */
+  async reconcile(id: ObjectId, sizeBytes: number): Promise<void> {
+    const reference = await this.registry.get(keys.backReference(id));
+    if (!reference) return;
+    const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
+    const found = await this.fresh.findInode(ino);
+    if (!found || found.record.sizeBytes === sizeBytes) return;
+    const compares = [isAt(keys.inode(ino), found.revision)];
+    await this.registry.transact({ compares, writes: [putInode({ ...found.record, sizeBytes })] });
+  }
 }
 
 export function inoOfKey(digits: string): Ino {

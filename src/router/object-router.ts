@@ -221,30 +221,6 @@ export class ObjectRouter implements Objects {
     return this.#ownership.waiting;
   }
 
-  /** Opens the objects of which this host holds unfinished work; gives their sizes. */
-  async recover(ids: readonly ObjectId[]): Promise<readonly { id: ObjectId; sizeBytes: number }[]> {
-    const { records, host, tails, log } = this.#deps;
-    const recovered: { id: ObjectId; sizeBytes: number }[] = [];
-    for (const id of ids) {
-      try {
-        const record = await records.find(id);
-        if (record?.owner !== host) {
-          // Another host went on with it, or nobody does: what lies here is old.
-          await tails.discard(id);
-          continue;
-        }
-        const object = await this.open(id);
-        recovered.push({ id, sizeBytes: object.size() });
-        this.release(id);
-      } catch (error) {
-        if (!isStorageError(error)) throw error;
-        const { code, message } = error;
-        log.error({ object: id, code, error: message }, 'object is not recovered');
-      }
-    }
-    return recovered;
-  }
-
   /** Closes everything, flushed; what can't be flushed in time is let go, and told. */
   async close(): Promise<void> {
     this.#closing.abort(new StorageError('closed', 'the router is closed'));

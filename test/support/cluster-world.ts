@@ -29,6 +29,8 @@ import { Membership } from '../../src/router/membership.ts';
 import { ObjectRouter } from '../../src/router/object-router.ts';
 import { ReplicaKeeper } from '../../src/router/replica-keeper.ts';
 import { takeOver } from '../../src/router/takeover.ts';
+import type { Recovered } from '../../src/router/unfinished.ts';
+import { recoverUnfinished } from '../../src/router/unfinished.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import { VolumeDriver } from '../../src/volume/volume-driver.ts';
 import { MemoryNetwork } from './memory-peers.ts';
@@ -58,6 +60,8 @@ export interface WorldHost {
   readonly renewing: PausableClock;
   /** What it has taken over from copies. */
   readonly takenOver: { id: ObjectId; sizeBytes: number }[];
+  /** What it does with the journals that it finds on its disk, as it starts. */
+  recover(): Promise<readonly Recovered[]>;
   /** The process dies: it answers nobody, and nothing is flushed. */
   kill(): Promise<void>;
   /** The power goes: unsynced bytes may be lost, by the seed, and the process dies. */
@@ -158,6 +162,11 @@ export class ClusterWorld implements AsyncDisposable {
     };
     return {
       ...{ id, router, locks, disk, renewing, takenOver, volumes: drivers.volumes },
+      recover: async () =>
+        recoverUnfinished(
+          { host: id, router, records, tails: drivers.volumes.tails, log },
+          await drivers.volumes.unfinished(),
+        ),
       kill: () => die(disk.reopened()),
       cutPower: (seed) => die(disk.crash(seededRandom(seed))),
       stop: async () => {

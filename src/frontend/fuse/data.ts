@@ -9,7 +9,6 @@ import type { Attributes, FileSystem } from '../../ports/file-system.ts';
 import { replyEntry } from './attributes.ts';
 import type { CallContext, Handler } from './call.ts';
 import { replyBytesMax } from './call.ts';
-import { errno } from './errno.ts';
 import { dropAtFlush, dropAtRelease } from './locks.ts';
 import { makeFile } from './namespace.ts';
 
@@ -56,16 +55,12 @@ async function openFile(
 export const open: Handler = async (call) => {
   const { request, fileSystem, node, context } = call;
   const how = openRequest(request.u32(0), request.u32(4));
-  let attributes: Attributes;
-  try {
-    attributes = await openFile(fileSystem, node, how);
-  } catch (error) {
-    // Another host has deleted it since the kernel looked the name up: it shall look again.
-    if (isStorageError(error, 'not_found')) return -errno.ESTALE;
-    throw error;
-  }
+  const attributes = await openFile(fileSystem, node, how);
   // Others may have changed it since: who opens it sees its size and content as they are.
-  if (!context.told.note(attributes)) await context.forgetAttributes(node);
+  if (!context.told.has(attributes)) {
+    await context.forgetAttributes(node);
+    context.told.note(attributes);
+  }
   return encodeOpen(call.view, call.at, openReply(context, attributes));
 };
 

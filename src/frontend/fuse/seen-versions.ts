@@ -1,6 +1,7 @@
 /**
- * Whether a file is still what it was when it was last opened here: then the kernel may keep the
- * pages that it has of it. What is not known, or no longer known, has changed.
+ * Whether a file is still what it was: when it was last opened here, in which case the kernel may keep
+ * the pages that it has of it, or when the kernel was last told. What is not known, or no longer
+ * known, has changed.
  */
 
 import type { Ino } from '../../core/units.ts';
@@ -14,17 +15,26 @@ export class SeenVersions {
     this.#filesMax = filesMax;
   }
 
+  /** Whether the file was noted just so. */
+  has(attributes: Attributes): boolean {
+    return this.#seen.get(attributes.ino) === versionOf(attributes);
+  }
+
   /** Notes the file as it is now; true where it was noted just so before. */
-  note({ ino, sizeBytes, modifiedNs, changedNs }: Attributes): boolean {
-    const version = `${sizeBytes} ${modifiedNs} ${changedNs}`;
-    const isSame = this.#seen.get(ino) === version;
+  note(attributes: Attributes): boolean {
+    const { ino } = attributes;
+    const isSame = this.has(attributes);
     // Goes to the end, so that the one that was opened longest ago is the first.
     this.#seen.delete(ino);
-    this.#seen.set(ino, version);
+    this.#seen.set(ino, versionOf(attributes));
     if (this.#seen.size > this.#filesMax) {
       const [oldest] = this.#seen.keys();
       if (oldest !== undefined) this.#seen.delete(oldest);
     }
     return isSame;
   }
+}
+
+function versionOf({ sizeBytes, modifiedNs, changedNs }: Attributes): string {
+  return `${sizeBytes} ${modifiedNs} ${changedNs}`;
 }

@@ -116,7 +116,7 @@ describe('a volume whose owner is gone with its last changes', () => {
     assert.equal((await records.get(id)).owner, 'b');
     // The host that comes back too late finds that what it has is old.
     const again = await world.host('a');
-    await again.router.recover(await again.volumes.unfinished());
+    await again.recover();
     assert.equal(await valueAt(again, id), 1);
     await Promise.all([again.stop(), b.stop()]);
   });
