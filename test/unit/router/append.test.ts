@@ -13,7 +13,7 @@ const recordOf = (name: string) => Buffer.alloc(recordBytes, `${name}|`);
 const nameOf = (record: Buffer) => record.toString('latin1').split('|')[0] as string;
 
 async function pair() {
-  const world = new ClusterWorld();
+  const world = new ClusterWorld({ leaseMs: 60_000 });
   const hosts = [await world.host('a'), await world.host('b')] as const;
   await hosts[0].router.create(id, 'file');
   const atA = await hosts[0].router.open(id);
