@@ -58,6 +58,12 @@ function whereChangesAre(
   return `on the SSD of host ${owner} alone${why}`;
 }
 
+/** After a takeover the copy that is named is the owner's own. */
+function replicaOf(record: ObjectRecord | undefined): { replica?: string } {
+  if (typeof record?.tail !== 'object' || record.tail.host === record.owner) return {};
+  return { replica: record.tail.host };
+}
+
 type OpenVolume = VolumeStatus & { readonly id: string };
 
 /** What somebody has to look at. */
@@ -110,7 +116,7 @@ export function daemonEndpoints(
       ...(record?.threshold && { threshold: record.threshold }),
       state: status?.state === 'open' || !status ? stateOf(id, status?.state) : status.state,
       changes: record ? whereChangesAre(record, status?.degraded) : 'on the backend',
-      ...(typeof record?.tail === 'object' && { replica: record.tail.host }),
+      ...replicaOf(record),
       ...(waiting !== undefined && { waiting }),
       ...(status && { uploadedBytes: status.uploadedBytes, journalBytes: status.journalBytes }),
     };
