@@ -1,7 +1,7 @@
 /** `wharf host drain`: orders it, and shows how it goes until it has ended. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DrainProgress } from '../router/drain.ts';
+import type { DrainProgress } from '../router/moves/drain.ts';
 import { call, findAdminOfHost } from './client.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import type { GlobalOptions } from './reports.ts';

@@ -14,7 +14,7 @@ import type { PeerHandler } from '../ports/peers.ts';
 import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
 import { HostRecords } from '../registry/host-records.ts';
-import { Membership } from '../router/membership.ts';
+import { Membership } from '../router/members/membership.ts';
 
 const idBytes = 8;
 

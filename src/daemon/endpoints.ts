@@ -11,7 +11,7 @@ import type { LoopDelay } from '../platform/loop-delay.ts';
 import type { ObjectRecord, Threshold } from '../registry/object-records.ts';
 import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
-import { takeOver } from '../router/takeover.ts';
+import { takeOver } from '../router/moves/takeover.ts';
 import { stackMetrics } from './metrics.ts';
 import type { Stack } from './stack.ts';
 import { writeSize } from './units.ts';

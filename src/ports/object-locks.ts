@@ -1,6 +1,6 @@
 /**
  * Advisory locks of processes on objects, the same for all hosts of a vPool. Implementation:
- * `router/cluster-locks.ts`.
+ * `router/locks/cluster-locks.ts`.
  *
  * Two kinds, which never stand in each other's way: `posix` has byte ranges as fcntl(2) says (its
  * owner is a process, or an open file for OFD locks), `flock` the whole file as flock(2) says.

@@ -19,10 +19,10 @@ import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectKind } from '../ports/objects.ts';
 import type { HostRecord, HostRecords } from '../registry/host-records.ts';
 import type { Claim, ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
-import type { Membership } from './membership.ts';
-import type { HostLease } from './host-lease.ts';
-import type { PeerLink } from './peer-link.ts';
-import { RemoteObject } from './remote-object.ts';
+import type { Membership } from './members/membership.ts';
+import type { HostLease } from './members/host-lease.ts';
+import type { PeerLink } from './peers/peer-link.ts';
+import { RemoteObject } from './peers/remote-object.ts';
 import type { Backing, Here, There } from './routed-object.ts';
 
 const firstPauseMs = 10;

@@ -22,8 +22,8 @@ import type { DataObject } from '../ports/data-object.ts';
 import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
 import type { Threshold } from '../registry/object-records.ts';
 import type { Tenure } from '../ports/tenure.ts';
-import type { HostLease } from './host-lease.ts';
-import { RemoteObject } from './remote-object.ts';
+import type { HostLease } from './members/host-lease.ts';
+import { RemoteObject } from './peers/remote-object.ts';
 
 export interface Here {
   readonly where: 'here';

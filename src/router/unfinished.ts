@@ -5,7 +5,7 @@ import type { HostId, ObjectId } from '../core/units.ts';
 import type { Log } from '../ports/log.ts';
 import type { Objects } from '../ports/objects.ts';
 import type { ObjectRecords } from '../registry/object-records.ts';
-import type { Tails } from './handover.ts';
+import type { Tails } from './moves/handover.ts';
 
 export interface UnfinishedDeps {
   readonly host: HostId;

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { ObjectId } from '../../../src/core/units.ts';
 import { objectId } from '../../../src/core/units.ts';
-import { Drain } from '../../../src/router/drain.ts';
-import { takeOver } from '../../../src/router/takeover.ts';
+import { Drain } from '../../../src/router/moves/drain.ts';
+import { takeOver } from '../../../src/router/moves/takeover.ts';
 import type { WorldHost } from '../../support/cluster-world.ts';
 import { ClusterWorld } from '../../support/cluster-world.ts';
 

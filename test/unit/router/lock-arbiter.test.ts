@@ -9,8 +9,8 @@ import { lastByte } from '../../../src/ports/object-locks.ts';
 import { HostRecords } from '../../../src/registry/host-records.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
 import { MemoryStore } from '../../../src/registry/memory-store.ts';
-import { HeldLocks } from '../../../src/router/held-locks.ts';
-import { LockArbiter } from '../../../src/router/lock-arbiter.ts';
+import { HeldLocks } from '../../../src/router/locks/held-locks.ts';
+import { LockArbiter } from '../../../src/router/locks/lock-arbiter.ts';
 import { quietLog } from '../../support/quiet-log.ts';
 import { tenureOf } from '../../support/tenure.ts';
 

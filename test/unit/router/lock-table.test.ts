@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { hostId } from '../../../src/core/units.ts';
 import { lastByte } from '../../../src/ports/object-locks.ts';
-import type { WantedLock } from '../../../src/router/lock-table.ts';
-import { LockTable } from '../../../src/router/lock-table.ts';
+import type { WantedLock } from '../../../src/router/locks/lock-table.ts';
+import { LockTable } from '../../../src/router/locks/lock-table.ts';
 
 const bytes = 24;
 const [a, b] = [hostId('a'), hostId('b')];

@@ -7,7 +7,7 @@ import { hostId } from '../../../src/core/units.ts';
 import { HostRecords } from '../../../src/registry/host-records.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
 import { MemoryStore } from '../../../src/registry/memory-store.ts';
-import { Membership } from '../../../src/router/membership.ts';
+import { Membership } from '../../../src/router/members/membership.ts';
 import { systemClock } from '../../../src/platform/system-clock.ts';
 import { PausableClock } from '../../support/pausable-clock.ts';
 import { quietLog } from '../../support/quiet-log.ts';

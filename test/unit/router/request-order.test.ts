@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import { hostId } from '../../../src/core/units.ts';
-import { RequestOrder } from '../../../src/router/request-order.ts';
+import { RequestOrder } from '../../../src/router/peers/request-order.ts';
 
 const a = hostId('a');
 const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -6,12 +6,12 @@
  *   left      it has given its lease back
  */
 
-import { describeError, StorageError } from '../core/errors.ts';
-import { TaskGroup } from '../core/task-group.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
-import type { Registry } from '../ports/registry.ts';
-import type { HostRecord, HostRecords } from '../registry/host-records.ts';
+import { describeError, StorageError } from '../../core/errors.ts';
+import { TaskGroup } from '../../core/task-group.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Log } from '../../ports/log.ts';
+import type { Registry } from '../../ports/registry.ts';
+import type { HostRecord, HostRecords } from '../../registry/host-records.ts';
 import { HostLease } from './host-lease.ts';
 
 export interface LeaseSettings {

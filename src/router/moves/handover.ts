@@ -11,16 +11,16 @@
  *   (claim)   sends what was held to the new owner         the new owner has all, and recovers it
  */
 
-import { describeError, StorageError } from '../core/errors.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import { peerKind } from '../format/peer-message.ts';
-import type { RequestHead } from '../format/peer-message.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
-import type { ObjectRecords } from '../registry/object-records.ts';
-import type { PeerLink } from './peer-link.ts';
-import type { Moved } from './peer-service.ts';
-import type { Backing, Here, RoutedObject } from './routed-object.ts';
+import { describeError, StorageError } from '../../core/errors.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import { peerKind } from '../../format/peer-message.ts';
+import type { RequestHead } from '../../format/peer-message.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Log } from '../../ports/log.ts';
+import type { ObjectRecords } from '../../registry/object-records.ts';
+import type { PeerLink } from '../peers/peer-link.ts';
+import type { Moved } from '../peers/peer-service.ts';
+import type { Backing, Here, RoutedObject } from '../routed-object.ts';
 
 /** The owner takes the object back when it hears nothing for so long. */
 const parkedMsMax = 5000;

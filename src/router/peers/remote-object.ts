@@ -6,10 +6,10 @@
  * `unknown_outcome` (the owner does not answer). The router acts on them; they never leave it.
  */
 
-import type { ObjectId } from '../core/units.ts';
-import { peerKind } from '../format/peer-message.ts';
-import type { DataObject } from '../ports/data-object.ts';
-import type { ObjectKind } from '../ports/objects.ts';
+import type { ObjectId } from '../../core/units.ts';
+import { peerKind } from '../../format/peer-message.ts';
+import type { DataObject } from '../../ports/data-object.ts';
+import type { ObjectKind } from '../../ports/objects.ts';
 import type { PeerAnswer, PeerLink, PeerRequest } from './peer-link.ts';
 
 export class RemoteObject implements DataObject {

@@ -6,25 +6,25 @@
  * no I/O shall wait for them. Only those that change something keep the order in which they came.
  */
 
-import { StorageError } from '../core/errors.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import { decodeLocks, encodeLocks } from '../format/lock-message.ts';
-import type { RequestHead } from '../format/peer-message.ts';
-import { decodeRequestHead, encodeAnswerHead, peerKind } from '../format/peer-message.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
-import type { FoundLock } from '../ports/object-locks.ts';
-import type { PeerMessage, Peers } from '../ports/peers.ts';
-import type { HostRecord, HostRecords } from '../registry/host-records.ts';
+import { StorageError } from '../../core/errors.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import { decodeLocks, encodeLocks } from '../../format/lock-message.ts';
+import type { RequestHead } from '../../format/peer-message.ts';
+import { decodeRequestHead, encodeAnswerHead, peerKind } from '../../format/peer-message.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Log } from '../../ports/log.ts';
+import type { FoundLock } from '../../ports/object-locks.ts';
+import type { PeerMessage, Peers } from '../../ports/peers.ts';
+import type { HostRecord, HostRecords } from '../../registry/host-records.ts';
 import type { HeldLocks } from './held-locks.ts';
 import type { HostLocks } from './lock-arbiter.ts';
 import { LockArbiter } from './lock-arbiter.ts';
 import type { WantedLock } from './lock-table.ts';
-import type { Membership } from './membership.ts';
-import type { ObjectRouter } from './object-router.ts';
-import { PeerLinks } from './peer-link.ts';
-import { RequestOrder } from './request-order.ts';
-import type { Here, There } from './routed-object.ts';
+import type { Membership } from '../members/membership.ts';
+import type { ObjectRouter } from '../object-router.ts';
+import { PeerLinks } from '../peers/peer-link.ts';
+import { RequestOrder } from '../peers/request-order.ts';
+import type { Here, There } from '../routed-object.ts';
 
 /** How long a request waits at an owner: then a new one may decide, or a holder be gone. */
 const waitMsMax = 2000;

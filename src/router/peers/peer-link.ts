@@ -6,12 +6,12 @@
  * refuses what comes of the old ones later (see request-order.ts).
  */
 
-import { isStorageError } from '../core/errors.ts';
-import type { ObjectId } from '../core/units.ts';
-import type { AnswerHead } from '../format/peer-message.ts';
-import { decodeAnswerHead, encodeRequestHead } from '../format/peer-message.ts';
-import type { PeerAddress, Peers } from '../ports/peers.ts';
-import type { HostRecord } from '../registry/host-records.ts';
+import { isStorageError } from '../../core/errors.ts';
+import type { ObjectId } from '../../core/units.ts';
+import type { AnswerHead } from '../../format/peer-message.ts';
+import { decodeAnswerHead, encodeRequestHead } from '../../format/peer-message.ts';
+import type { PeerAddress, Peers } from '../../ports/peers.ts';
+import type { HostRecord } from '../../registry/host-records.ts';
 
 /** A request may wait for an object store; that the peer lives is seen by the transport. */
 const deadlineMs = 120_000;

@@ -8,8 +8,8 @@
  *   gone (flock(2)).
  */
 
-import type { HostId } from '../core/units.ts';
-import type { FoundLock, LockRange, LockRequest } from '../ports/object-locks.ts';
+import type { HostId } from '../../core/units.ts';
+import type { FoundLock, LockRange, LockRequest } from '../../ports/object-locks.ts';
 
 /** Whose process it is. */
 interface OnHost {

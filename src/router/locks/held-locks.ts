@@ -4,7 +4,7 @@
  * nothing then, and is asked for again.
  */
 
-import type { ObjectId } from '../core/units.ts';
+import type { ObjectId } from '../../core/units.ts';
 import type { HeldLock, WantedLock } from './lock-table.ts';
 import { LockTable } from './lock-table.ts';
 

@@ -7,22 +7,22 @@
  *   lost       another host's process has got it meanwhile, which the log tells
  */
 
-import { aborted } from '../core/aborted.ts';
-import { describeError, isStorageError, StorageError } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
-import { TaskGroup } from '../core/task-group.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
+import { aborted } from '../../core/aborted.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
+import { limits } from '../../core/limits.ts';
+import { TaskGroup } from '../../core/task-group.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
 import type {
   FoundLock,
   Grant,
   LockRange,
   LockRequest,
   ObjectLocks,
-} from '../ports/object-locks.ts';
-import { lastByte } from '../ports/object-locks.ts';
-import type { PeerMessage } from '../ports/peers.ts';
+} from '../../ports/object-locks.ts';
+import { lastByte } from '../../ports/object-locks.ts';
+import type { PeerMessage } from '../../ports/peers.ts';
 import { HeldLocks } from './held-locks.ts';
-import type { HostLease } from './host-lease.ts';
+import type { HostLease } from '../members/host-lease.ts';
 import type { LockServiceDeps } from './lock-service.ts';
 import { LockService } from './lock-service.ts';
 

@@ -1,13 +1,13 @@
 /** Answers the requests of other hosts' routers for objects that this host drives. */
 
-import { StorageError } from '../core/errors.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import type { RequestHead } from '../format/peer-message.ts';
-import { decodeRequestHead, encodeAnswerHead, peerKind } from '../format/peer-message.ts';
-import { limits } from '../core/limits.ts';
-import type { PeerMessage } from '../ports/peers.ts';
+import { StorageError } from '../../core/errors.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import type { RequestHead } from '../../format/peer-message.ts';
+import { decodeRequestHead, encodeAnswerHead, peerKind } from '../../format/peer-message.ts';
+import { limits } from '../../core/limits.ts';
+import type { PeerMessage } from '../../ports/peers.ts';
 import { RequestOrder } from './request-order.ts';
-import type { RoutedObject } from './routed-object.ts';
+import type { RoutedObject } from '../routed-object.ts';
 
 const nothing = new Uint8Array(0);
 

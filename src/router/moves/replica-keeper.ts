@@ -4,15 +4,15 @@
  * name any more.
  */
 
-import { aborted } from '../core/aborted.ts';
-import { describeError, StorageError } from '../core/errors.ts';
-import { TaskGroup } from '../core/task-group.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import type { KeptCopy, ReplicaServer } from '../log/replica-server.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
-import type { HostRecords } from '../registry/host-records.ts';
-import type { ObjectRecords } from '../registry/object-records.ts';
+import { aborted } from '../../core/aborted.ts';
+import { describeError, StorageError } from '../../core/errors.ts';
+import { TaskGroup } from '../../core/task-group.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import type { KeptCopy, ReplicaServer } from '../../log/replica-server.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Log } from '../../ports/log.ts';
+import type { HostRecords } from '../../registry/host-records.ts';
+import type { ObjectRecords } from '../../registry/object-records.ts';
 
 const roundMs = 2000;
 /** A copy whose owner lives is looked up in the registry when nothing came for so long. */

@@ -3,13 +3,13 @@
  * first, else one after another. Until it is stopped, the host fetches nothing by itself.
  */
 
-import { describeError, isStorageError, StorageError } from '../core/errors.ts';
-import { TaskGroup } from '../core/task-group.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import type { Log } from '../ports/log.ts';
-import type { HostRecords } from '../registry/host-records.ts';
-import type { ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
-import type { ObjectRouter } from './object-router.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
+import { TaskGroup } from '../../core/task-group.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import type { Log } from '../../ports/log.ts';
+import type { HostRecords } from '../../registry/host-records.ts';
+import type { ObjectRecord, ObjectRecords } from '../../registry/object-records.ts';
+import type { ObjectRouter } from '../object-router.ts';
 
 const movesAtOnce = 16;
 /** An object may be changing hands by itself; it is tried in so many rounds. */

@@ -7,14 +7,14 @@
  * up when the lock stands in somebody's way.
  */
 
-import { describeError, isStorageError, StorageError } from '../core/errors.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
-import { within } from '../core/within.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
-import type { LockRequest } from '../ports/object-locks.ts';
-import type { Tenure } from '../ports/tenure.ts';
-import type { HostRecord, HostRecords } from '../registry/host-records.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
+import { within } from '../../core/within.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Log } from '../../ports/log.ts';
+import type { LockRequest } from '../../ports/object-locks.ts';
+import type { Tenure } from '../../ports/tenure.ts';
+import type { HostRecord, HostRecords } from '../../registry/host-records.ts';
 import type { HeldLock, WantedLock } from './lock-table.ts';
 import { LockTable } from './lock-table.ts';
 

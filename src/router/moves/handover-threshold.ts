@@ -5,7 +5,7 @@
  * it is instead of going to and fro.
  */
 
-import type { Threshold } from '../registry/object-records.ts';
+import type { Threshold } from '../../registry/object-records.ts';
 
 export interface HandoverSettings extends Threshold {
   /** After a move or a refusal nobody asks for so long. */

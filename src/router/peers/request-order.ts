@@ -5,8 +5,8 @@
  * nobody waits for their answer any more.
  */
 
-import { StorageError } from '../core/errors.ts';
-import type { HostId } from '../core/units.ts';
+import { StorageError } from '../../core/errors.ts';
+import type { HostId } from '../../core/units.ts';
 
 interface Sender {
   session: number;

@@ -12,11 +12,11 @@
  * it counts, clocks that run at different speeds, and a registry whose leader has just changed.
  */
 
-import { StorageError } from '../core/errors.ts';
-import type { HostId } from '../core/units.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Compare, Lease } from '../ports/registry.ts';
-import { hostIsHere } from '../registry/host-records.ts';
+import { StorageError } from '../../core/errors.ts';
+import type { HostId } from '../../core/units.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Compare, Lease } from '../../ports/registry.ts';
+import { hostIsHere } from '../../registry/host-records.ts';
 
 const pollMs = 10;
 

@@ -1,12 +1,12 @@
 /** Takes an object from a host that is gone because it is ordered, not because somebody uses it. */
 
-import { StorageError } from '../core/errors.ts';
-import type { ObjectId } from '../core/units.ts';
-import type { Log } from '../ports/log.ts';
-import type { Objects } from '../ports/objects.ts';
-import type { HostRecords } from '../registry/host-records.ts';
-import type { ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
-import { whoHas } from '../registry/object-records.ts';
+import { StorageError } from '../../core/errors.ts';
+import type { ObjectId } from '../../core/units.ts';
+import type { Log } from '../../ports/log.ts';
+import type { Objects } from '../../ports/objects.ts';
+import type { HostRecords } from '../../registry/host-records.ts';
+import type { ObjectRecord, ObjectRecords } from '../../registry/object-records.ts';
+import { whoHas } from '../../registry/object-records.ts';
 
 export interface TakeoverDeps {
   readonly router: Pick<Objects, 'open' | 'release'>;
