@@ -61,3 +61,9 @@ export function isHole(words: Uint32Array, at: number): boolean {
 export function copyPlace(from: Uint32Array, at: number, to: Uint32Array, toAt: number): void {
   for (let word = 0; word < placeWords; word += 1) to[toAt + word] = from[at + word] as number;
 }
+
+export function samePlace(left: Uint32Array, at: number, right: Uint32Array, rightAt: number) {
+  for (let word = 0; word < placeWords; word += 1)
+    if (left[at + word] !== right[rightAt + word]) return false;
+  return true;
+}

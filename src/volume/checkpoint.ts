@@ -11,9 +11,10 @@
 
 import { isStorageError } from '../core/errors.ts';
 import { encodeMapPage, pageFanout, pageSpan } from '../format/map-page.ts';
-import { copyPlace, isHole, lostEpoch, placeWords, setPlace } from '../format/place.ts';
+import { copyPlace, isHole, lostEpoch, placeWords, samePlace, setPlace } from '../format/place.ts';
 import type { Log } from '../ports/log.ts';
 import type { BlockOverlay } from './block-overlay.ts';
+import type { Relocations } from './compactor.ts';
 import type { MapSegmentWriter } from './map-segment-writer.ts';
 import type { CachedPage } from './page-budget.ts';
 import type { PageTree } from './page-tree.ts';
@@ -25,19 +26,24 @@ export interface CheckpointDeps {
   readonly usage: SegmentUsage;
   readonly writer: MapSegmentWriter;
   readonly log: Log;
+  /** What moves to new segments on the occasion. */
+  readonly relocations: Relocations;
 }
 
 export class Checkpoint {
   readonly #deps: CheckpointDeps;
   readonly #delta: BlockOverlay;
   readonly #rows: Uint32Array;
+  readonly #moves: Uint32Array;
   #nextRow = 0;
+  #nextMove = 0;
   #blocksGained = 0;
 
   constructor(deps: CheckpointDeps, delta: BlockOverlay) {
     this.#deps = deps;
     this.#delta = delta;
     this.#rows = delta.sortedDataRows();
+    this.#moves = deps.relocations.to.sortedDataRows();
   }
 
   /** By how many blocks of data the tree has grown. */
@@ -94,9 +100,31 @@ export class Checkpoint {
     usage.add(to, toAt);
   }
 
+  /** Blocks that still are where they were moved from. What the delta says of them comes after. */
+  #moveBlocks({ words, firstBlock }: CachedPage): void {
+    const { usage, relocations } = this.#deps;
+    const { from, to } = relocations;
+    const old = new Uint32Array(placeWords);
+    for (
+      let block = this.#moveAhead();
+      block < firstBlock + pageFanout;
+      block = this.#moveAhead()
+    ) {
+      const at = (block - firstBlock) * placeWords;
+      from.find(block, old);
+      if (samePlace(old, 0, words, at)) {
+        usage.remove(words, at);
+        copyPlace(to.words, (this.#moves[this.#nextMove] as number) * placeWords, words, at);
+        usage.add(words, at);
+      }
+      this.#nextMove += 1;
+    }
+  }
+
   #rewriteLeaf(page: CachedPage): void {
     const { usage } = this.#deps;
     const { words, firstBlock } = page;
+    this.#moveBlocks(page);
     const trims = this.#delta.trims;
     if (trims.overlaps(firstBlock, firstBlock + pageFanout)) {
       for (let slot = 0; slot < pageFanout; slot += 1) {
@@ -132,7 +160,9 @@ export class Checkpoint {
       const cached = page.children[slot];
       const isNew = isAbsent && cached !== undefined;
       const isTrimmed = !isAbsent && trims.overlaps(first, first + span);
-      if (!isNew && !isTrimmed && this.#blockAhead() >= first + span) continue;
+      const ahead = Math.min(this.#blockAhead(), this.#moveAhead());
+      const isMoved = this.#deps.relocations.hasPage(page.level - 1, first);
+      if (!isNew && !isTrimmed && !isMoved && ahead >= first + span) continue;
       const child = await this.#child(page, slot, first);
       await this.#rewrite(child, page.words, at, page.words, at);
       if (isHole(page.words, at)) tree.unlink(child);
@@ -151,6 +181,13 @@ export class Checkpoint {
       tree.link(lost);
       return lost;
     }
+  }
+
+  /** The next block that moves. */
+  #moveAhead(): number {
+    const row = this.#moves[this.#nextMove];
+    const { to } = this.#deps.relocations;
+    return row === undefined ? Number.POSITIVE_INFINITY : to.blockOfRow(row);
   }
 
   /** The block of the next row that is not in the tree yet. */

@@ -16,6 +16,8 @@ import type { Log } from '../ports/log.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
 import type { BlockMap } from './block-map.ts';
 import { Checkpoint } from './checkpoint.ts';
+import { planCompaction } from './compaction-plan.ts';
+import { Compactor, Relocations } from './compactor.ts';
 import type { HeadCommitter } from './head-committer.ts';
 import type { MapSegmentWriterDeps } from './map-segment-writer.ts';
 import { MapSegmentWriter } from './map-segment-writer.ts';
@@ -27,6 +29,8 @@ import type { VolumeSettings } from './settings.ts';
 const deletionsPerCall = 1000;
 /** A delta holds at most so many times what makes a checkpoint due. */
 const deltasMax = 2;
+/** Between two checkpoints that compact; as long as the last one took, at least. */
+const compactPauseMs = 20;
 
 export interface CheckpointerDeps extends MapSegmentWriterDeps {
   readonly clock: Clock;
@@ -45,13 +49,16 @@ export class Checkpointer {
   readonly #deps: CheckpointerDeps;
   readonly #settings: VolumeSettings;
   readonly #tasks: TaskGroup;
+  readonly #compactor: Compactor;
   #usage: SegmentUsage | undefined;
+  #isCompacting = false;
   #running: Promise<void> | undefined;
   #isTimed = false;
 
   constructor(deps: CheckpointerDeps, settings: VolumeSettings) {
     this.#deps = deps;
     this.#settings = settings;
+    this.#compactor = new Compactor(deps);
     this.#tasks = new TaskGroup((error) => {
       if (!deps.signal.aborted) deps.onFailure(error);
     });
@@ -60,6 +67,10 @@ export class Checkpointer {
   /** Segments that the table of live bytes knows; undefined before the first checkpoint. */
   get segmentCount(): number | undefined {
     return this.#usage?.segmentCount;
+  }
+
+  get compaction(): Compactor['statistics'] {
+    return this.#compactor.statistics;
   }
 
   checkpointIfDue(): void {
@@ -89,8 +100,36 @@ export class Checkpointer {
     while (map.delta.rowCount >= deltasMax * this.#settings.deltaBlocksMax) await this.#start();
   }
 
+  /** Wins space back until there is no more worth winning. */
+  async compact(): Promise<void> {
+    await this.checkpointNow();
+    while (this.#victims().length > 0) await this.#start('compacting');
+  }
+
   drained(): Promise<void> {
     return this.#tasks.drained();
+  }
+
+  #victims(): readonly SegmentName[] {
+    return planCompaction(this.#usage?.liveBytes() ?? [], this.#settings.segmentBytes);
+  }
+
+  /** Beside the writers: each checkpoint wins a little, and they have their turn in between. */
+  #compactIfDue(): void {
+    if (this.#isCompacting || this.#victims().length === 0) return;
+    this.#isCompacting = true;
+    const { clock, signal } = this.#deps;
+    this.#tasks.run(async () => {
+      for (let pauseMs = compactPauseMs; this.#victims().length > 0; ) {
+        await clock.sleep(pauseMs, { signal }).catch(() => {});
+        if (signal.aborted) return;
+        const beganMs = clock.monotonicMs();
+        await this.#running?.catch(() => {});
+        await this.#start('compacting');
+        pauseMs = Math.max(compactPauseMs, clock.monotonicMs() - beganMs);
+      }
+      this.#isCompacting = false;
+    });
   }
 
   /** An idle volume is checkpointed once, so that opening it reads no tail. */
@@ -109,8 +148,8 @@ export class Checkpointer {
     );
   }
 
-  #start(): Promise<void> {
-    this.#running ??= this.#checkpoint()
+  #start(how: 'compacting' | 'plain' = 'plain'): Promise<void> {
+    this.#running ??= this.#checkpoint(how)
       .catch((error: unknown) => {
         // The tree in memory may be half way between two checkpoints: the volume ends.
         if (!this.#deps.signal.aborted) this.#deps.onFailure(error);
@@ -122,18 +161,24 @@ export class Checkpointer {
     return this.#running;
   }
 
-  async #checkpoint(): Promise<void> {
+  async #checkpoint(how: 'compacting' | 'plain'): Promise<void> {
     const { map, committer, log } = this.#deps;
     this.#usage ??= await this.#loadUsage();
     const usage = this.#usage;
     const { head } = committer;
+    const relocations = new Relocations();
+    if (how === 'compacting') {
+      const copies = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
+      await this.#compactor.relocate(this.#victims(), copies, relocations);
+      await copies.finish();
+    }
     const writer = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
     // No await between these: the delta holds exactly the cuts that stand in the head's tail.
     const delta = map.beginCheckpoint();
     const covered = committer.head.tail;
     for (const { epoch, first, last } of covered)
       for (let sequence = first; sequence <= last; sequence += 1) usage.register(epoch, sequence);
-    const checkpoint = new Checkpoint({ tree: map.tree, usage, writer, log }, delta);
+    const checkpoint = new Checkpoint({ tree: map.tree, usage, writer, log, relocations }, delta);
     const root = await checkpoint.writeTree();
     const usagePlaces = await this.#writeUsage(usage, writer);
     await writer.finish();
@@ -156,6 +201,7 @@ export class Checkpointer {
       },
     );
     this.#tasks.run(() => this.#cleanUp(usage, dead));
+    this.#compactIfDue();
   }
 
   /** Writes the table; its own pieces are accounted for by whoever loads it. */

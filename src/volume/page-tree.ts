@@ -95,6 +95,27 @@ export class PageTree {
     return 'data';
   }
 
+  /** The place of a page on the backend; false where the tree has none there, or never wrote it. */
+  async pagePlace(level: number, firstBlock: number, place: Uint32Array): Promise<boolean> {
+    let page = await this.#loadedRoot();
+    if (!page || level > page.level || firstBlock >= this.#span()) return false;
+    if (level === page.level) {
+      copyPlace(this.#rootPlace, 0, place, 0);
+      return !isHole(place, 0);
+    }
+    for (;;) {
+      const parent: CachedPage = page;
+      const slot = Math.floor((firstBlock - parent.firstBlock) / pageSpan(parent.level - 1));
+      const isAbsent = isHole(parent.words, slot * placeWords);
+      if (parent.level === level + 1) {
+        copyPlace(parent.words, slot * placeWords, place, 0);
+        return !isAbsent;
+      }
+      if (isAbsent && parent.children[slot] === undefined) return false;
+      page = await this.childFor(parent, slot);
+    }
+  }
+
   /** As `find` from what is in memory alone, without a place. */
   peek(block: number): 'data' | 'hole' | 'unknown' {
     const page = this.#leafOf(block, 'peek');

@@ -66,7 +66,12 @@ function applySegment(header: SegmentHeader, map: BlockMap): void {
   }
 }
 
-async function readIndex(deps: TailDeps, id: ObjectId, name: SegmentName): Promise<SegmentHeader> {
+/** What a segment holds. `corrupt` where that can't be read. */
+export async function readIndex(
+  deps: TailDeps,
+  id: ObjectId,
+  name: SegmentName,
+): Promise<SegmentHeader> {
   const { store, checksum, signal } = deps;
   const key = segmentKey(name.epoch, name.sequence);
   try {

@@ -62,6 +62,12 @@ export class SegmentUsage {
     return names;
   }
 
+  /** Of every segment; none while the table is incomplete. */
+  *liveBytes(): Iterable<readonly [SegmentName, number]> {
+    if (!this.#isComplete) return;
+    for (const [key, bytes] of this.#liveBytes) yield [nameOf(key), bytes];
+  }
+
   /** A piece of the table can't be read. */
   markIncomplete(): void {
     this.#isComplete = false;

@@ -75,6 +75,9 @@ export interface VolumeStatus extends ReplicaStatus {
   readonly waiting: string | undefined;
   readonly uploadedBytes: number;
   readonly uploadedSegments: number;
+  /** Live bytes that were copied to win space back, and the dead ones that went for it. */
+  readonly rewrittenBytes: number;
+  readonly reclaimedBytes: number;
 }
 
 export class Volume implements DataObject {
@@ -102,7 +105,7 @@ export class Volume implements DataObject {
   }
 
   status(): VolumeStatus {
-    const { map, journal, room, tenure, uploader, replicator } = this.#parts;
+    const { map, journal, room, tenure, uploader, replicator, checkpointer } = this.#parts;
     const uploaded = uploader.statistics;
     return {
       sizeBytes: this.size(),
@@ -116,6 +119,7 @@ export class Volume implements DataObject {
       waiting: room.reason,
       uploadedBytes: uploaded.bytes,
       uploadedSegments: uploaded.segments,
+      ...checkpointer.compaction,
       ...replicator.status,
     };
   }
@@ -169,6 +173,12 @@ export class Volume implements DataObject {
   async sync(): Promise<void> {
     await this.flush();
     await this.#parts.destager.sync();
+  }
+
+  /** Wins space back on the backend. */
+  async compact(): Promise<void> {
+    await this.sync();
+    await this.#parts.checkpointer.compact();
   }
 
   close(): Promise<void> {
