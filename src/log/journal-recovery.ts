@@ -213,6 +213,9 @@ const windowBytes = 4 * limits.requestBytesMax;
 /** "WJRC" as it stands in the file. */
 const magicBytes = [0x57, 0x4a, 0x52, 0x43] as const;
 
+const zeroes = new Uint8Array(windowBytes);
+const isZero = (bytes: Uint8Array) => Buffer.compare(bytes, zeroes.subarray(0, bytes.length)) === 0;
+
 /** Reads a file forward through a window, so that recovery costs few large reads. */
 class WindowReader {
   readonly #file: DiskFile;
@@ -240,9 +243,9 @@ class WindowReader {
       if (magicBytes.every((byte, index) => bytes[index] === byte)) return at;
       const rest = this.#window.subarray(at - this.#from, this.#length);
       // A file is allocated ahead: its unwritten end is skipped a window at a time.
-      at += rest.some((byte) => byte !== 0)
-        ? journalAlignment
-        : Math.max(journalAlignment, rest.length - (rest.length % journalAlignment));
+      at += isZero(rest)
+        ? Math.max(journalAlignment, rest.length - (rest.length % journalAlignment))
+        : journalAlignment;
     }
   }
 

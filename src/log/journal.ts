@@ -260,13 +260,24 @@ export class Journal {
 
   /** Idempotent; does not sync. */
   async close(): Promise<void> {
+    const wasOpen = this.#state === 'open';
     this.#state = 'closed';
     await Promise.allSettled([this.#syncing, ...this.#removals]);
+    if (wasOpen) this.#cutReserve();
     await Promise.all([...this.#files.values()].map((file) => file.close()));
   }
 
   abandon(): Promise<void> {
     return this.close();
+  }
+
+  /** Whoever reads the journal next would look for records in all that is reserved for later ones. */
+  #cutReserve(): void {
+    try {
+      this.#current?.cut();
+    } catch (error) {
+      this.#log.warn({ error: String(error) }, 'reserve of the journal could not be given back');
+    }
   }
 
   async #adopt(found: Recovered): Promise<void> {

@@ -19,8 +19,10 @@ import { TailTransfer } from './tail-transfer.ts';
 import type { VolumeDriverDeps } from './volume-deps.ts';
 import type { Volume, VolumeStatus } from './volume.ts';
 
-/** So much of a journal is sent while the volume's requests are held. */
-const shortTailBytes = 16 * MiB;
+/** What is left of a journal is sent while the volume's requests are held: that is hardly felt, */
+const shortTailBytes = 1 * MiB;
+/** or is as much as may be, where its writers are fast. */
+const tailBytesMax = 16 * MiB;
 const shortenRoundsMax = 16;
 
 export class VolumeDriver implements ObjectDriver {
@@ -57,9 +59,14 @@ export class VolumeDriver implements ObjectDriver {
    */
   async shorten(id: ObjectId): Promise<void> {
     const volume = this.#open.get(id);
-    for (let round = 0; volume && volume.status().notDestagedBytes > shortTailBytes; round += 1) {
+    let before = Number.POSITIVE_INFINITY;
+    for (let round = 0; volume; round += 1) {
+      const bytes = volume.status().notDestagedBytes;
+      const isShort = bytes <= shortTailBytes || (bytes <= tailBytesMax && bytes > before / 2);
+      if (isShort) return;
       if (round === shortenRoundsMax)
         throw new StorageError('busy', 'the volume is written faster than it is destaged');
+      before = bytes;
       await volume.sync();
     }
   }

@@ -68,6 +68,18 @@ describe('a journal', () => {
     await again.journal.close();
   });
 
+  test('gives back what is reserved behind its last record when it is closed', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk);
+    append(journal, 1, 1);
+    assert.equal(disk.open(file(1), 'read').size(), settings.fileBytes);
+    await journal.close();
+    assert.equal(disk.open(file(1), 'read').size(), 64 + recordBytes(1));
+    const again = await open(disk, { epoch: 2 });
+    assert.equal(again.records.length, 1);
+    await again.journal.close();
+  });
+
   test('shares one datasync among all who wait', async () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk);
