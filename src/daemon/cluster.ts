@@ -2,9 +2,11 @@
 
 import { join } from 'node:path';
 import type { Settings } from './settings.ts';
+import { writeTime } from './units.ts';
 import type { Disposer } from '../core/disposer.ts';
 import { StorageError } from '../core/errors.ts';
 import { hostId } from '../core/units.ts';
+import { fingerprintOf } from '../platform/peers/handshake.ts';
 import { TcpPeers } from '../platform/peers/tcp-peers.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -15,6 +17,7 @@ import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
 import { HostRecords } from '../registry/host-records.ts';
 import { Membership } from '../router/members/membership.ts';
+import type { SharedSettings } from '../registry/shared-settings.ts';
 
 const idBytes = 8;
 
@@ -46,11 +49,28 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   const { address } = peers;
   const { mount, domain } = settings;
   const where = { address, mount, pid: process.pid, ...(domain !== undefined && { domain }) };
-  const record = { id: host, instance, data, ...where };
+  const shared = sharedSettings(settings, key);
+  const record = { id: host, instance, data, ...where, shared };
   const lease = { ttlMs: settings.lease.time, marginMs: settings.lease.margin };
   const membership = await Membership.join({ registry, hosts, clock, log, record }, lease);
   closing.defer(() => membership.leave());
   return { host, peers, hosts, membership, serve: serving.resolve };
+}
+
+/** The kind of backend comes first: with another one, its place is not worth a word. */
+function sharedSettings({ backend, lease, files }: Settings, key: Uint8Array): SharedSettings {
+  const written = {
+    'backend.kind': backend.kind,
+    ...(backend.kind === 'dir'
+      ? { 'backend.path': backend.path }
+      : { 'backend.endpoint': new URL(backend.endpoint).href }),
+    'backend.layout': backend.layout,
+    'lease.time': writeTime(lease.time),
+    'lease.margin': writeTime(lease.margin),
+    'files.volumeNames': [...files.volumeNames].sort(),
+  };
+  const texts = Object.entries(written).map(([name, value]) => [name, JSON.stringify(value)]);
+  return { 'peers.key': fingerprintOf(key), ...(Object.fromEntries(texts) as SharedSettings) };
 }
 
 const hex = (random: Random, count: number) => Buffer.from(random.bytes(count)).toString('hex');

@@ -59,6 +59,16 @@ export class RecordReader {
     return Array.isArray(value) ? (value as unknown[]) : this.#refuse(name, value);
   }
 
+  /** Texts by their names. */
+  texts(name: string): Readonly<Record<string, string>> {
+    const value = this.#fields[name];
+    const isFit =
+      typeof value === 'object' &&
+      value !== null &&
+      Object.values(value).every((text) => typeof text === 'string');
+    return isFit ? (value as Record<string, string>) : this.#refuse(name, value);
+  }
+
   #refuse(name: string, found: unknown): never {
     throw new StorageError('corrupt', `${this.#what}: field ${name} is not valid`, {
       detail: { found },

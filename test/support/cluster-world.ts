@@ -108,7 +108,7 @@ export class ClusterWorld implements AsyncDisposable {
     this.#instances += 1;
     const instance = String(this.#instances);
     const address = `${name}:${instance}`;
-    const record = { id, instance, data: name, address, mount: '/m', pid: 1 };
+    const record = { id, instance, data: name, address, mount: '/m', pid: 1, shared: {} };
     const membership = await Membership.join(
       { registry, hosts, clock, log, record },
       { ...leaseSettings, ttlMs: this.#options.leaseMs ?? leaseSettings.ttlMs },

@@ -22,7 +22,15 @@ async function court() {
   const clock = new SimulatedClock();
   const registry = new MemoryRegistry(clock, new MemoryStore(clock));
   const hosts = new HostRecords(registry);
-  const record = { id: host, instance: '1', data: '1', address: 'a:1', mount: '/m', pid: 1 };
+  const record = {
+    id: host,
+    instance: '1',
+    data: '1',
+    address: 'a:1',
+    mount: '/m',
+    pid: 1,
+    shared: {},
+  };
   const session = await hosts.join(record, await registry.grantLease(1_000_000));
   const asked: number[] = [];
   const arbiter = new LockArbiter({

@@ -22,7 +22,15 @@ function world() {
   const hosts = new HostRecords(registry);
   const log = quietLog();
   const join = (data: string) => {
-    const record = { id: host, instance: 'i', data, address: 'a:1', mount: '/m', pid: 1 };
+    const record = {
+      id: host,
+      instance: 'i',
+      data,
+      address: 'a:1',
+      mount: '/m',
+      pid: 1,
+      shared: {},
+    };
     return Membership.join({ registry, hosts, clock, log, record }, settings);
   };
   return { ...{ clock, registry, hosts, join }, [Symbol.asyncDispose]: () => registry.close() };
