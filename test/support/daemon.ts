@@ -69,6 +69,18 @@ export class Daemon implements AsyncDisposable {
     await this.ready();
   }
 
+  /** Starts a process that has to end by itself; gives the line that it says why. */
+  async refusal(): Promise<string> {
+    let text = '';
+    this.spawn();
+    this.#child?.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    const code = await this.#ended;
+    const lines = text.split('\n').filter((line) => line.startsWith('wharf: '));
+    if (lines.length !== 1 || (code !== 1 && code !== 2))
+      throw new Error(`daemon ended with ${code}: ${text}`);
+    return lines[0] as string;
+  }
+
   ready(): Promise<void> {
     const child = this.#child as ChildProcess;
     let text = '';
