@@ -69,9 +69,9 @@ export function isStorageError(error: unknown, code?: ErrorCode): error is Stora
   return error instanceof StorageError && (code === undefined || error.code === code);
 }
 
-/** A message for people from whatever was thrown, with its chain of causes. */
+/** A line for people from whatever was thrown, with its chain of causes. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const cause = error.cause === undefined ? '' : `: ${describeError(error.cause)}`;
-  return `${error.message}${cause}`;
+  return `${error.message.trim().replaceAll(/\s*\n\s*/g, ' ')}${cause}`;
 }

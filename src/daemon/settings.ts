@@ -90,6 +90,7 @@ const schema = group({
       endpoints: z.array(url, 'a list of URLs, as http://10.0.0.1:2379').min(1, 'one URL or more'),
       user: z.string('a name').optional(),
       password: z.string('a password').optional(),
+      tls: group({ ca: path, cert: path.optional(), key: path.optional() }).optional(),
     }).optional(),
   }),
   backend: z.discriminatedUnion(
@@ -243,7 +244,14 @@ function describeUnknown(group: string, key: string): string {
 /** Every key that some settings have, groups among them. */
 function knownKeys(): string[] {
   const places = {
-    ...{ host: 'h', domain: 'd', vpool: 'v', mount: '/m', data: '/d', registry: { sqlite: '/r' } },
+    ...{ host: 'h', domain: 'd', vpool: 'v', mount: '/m', data: '/d' },
+    registry: {
+      sqlite: '/r',
+      etcd: {
+        ...{ endpoints: ['http://e'], user: 'u', password: 'p' },
+        tls: { ca: '/c', cert: '/c', key: '/k' },
+      },
+    },
     peers: { key: '0'.repeat(64) },
   };
   const backends = [

@@ -6,6 +6,7 @@ import type { BackendMetrics } from '../backend/with-metrics.ts';
 import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
 import { dataId, joinCluster } from './cluster.ts';
+import { readPem } from './pem-file.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
@@ -252,12 +253,24 @@ async function assemble(
 /** etcd for many machines, SQLite for one; settings have exactly one of them. */
 async function openRegistry({ registry }: Settings, clock: Clock): Promise<Registry> {
   const { sqlite, etcd } = registry;
-  if (etcd) {
-    const { endpoints, user, password } = etcd;
-    const login = user === undefined ? {} : { login: { user, password: password ?? '' } };
-    return EtcdRegistry.open({ endpoints, ...login }, clock);
-  }
+  if (etcd) return EtcdRegistry.open(etcdSettings(etcd), clock);
   return SqliteRegistry.open({ path: sqlite as string, bootId: readBootId() }, clock);
+}
+
+function etcdSettings(etcd: NonNullable<Settings['registry']['etcd']>) {
+  const { endpoints, user, password, tls } = etcd;
+  const group = 'registry.etcd.tls';
+  return {
+    endpoints,
+    ...(user !== undefined && { login: { user, password: password ?? '' } }),
+    ...(tls && {
+      tls: {
+        ca: readPem(`${group}.ca`, tls.ca),
+        ...(tls.cert !== undefined && { cert: readPem(`${group}.cert`, tls.cert) }),
+        ...(tls.key !== undefined && { key: readPem(`${group}.key`, tls.key) }),
+      },
+    }),
+  };
 }
 
 function handoverSettings({ handover }: Settings) {

@@ -48,16 +48,17 @@ export function deadlineOf(clock: Clock, withinMs = callDeadlineMs): { deadline:
 /** Connects to nobody yet. `invalid` where the settings can't work. */
 export function makeEtcdClient(settings: EtcdSettings, clock: Clock): EtcdClient {
   const { endpoints, login, tls } = settings;
+  const form = 'http://HOST:PORT or https://HOST:PORT';
   for (const endpoint of endpoints)
     if (!/^https?:\/\/[^/\s]+:\d+$/.test(endpoint))
-      throw wrong(`"endpoints": ${endpoint} is not http://HOST:PORT or https://HOST:PORT`);
-  if (endpoints.length === 0) throw wrong('"endpoints" is empty');
+      throw wrong('endpoints', JSON.stringify(endpoint), form);
+  if (endpoints.length === 0) throw wrong('endpoints', 'none', 'one or more');
   if (new Set(endpoints.map((endpoint) => endpoint.split(':')[0])).size > 1)
-    throw wrong('"endpoints" mixes http:// and https://');
+    throw wrong('endpoints', 'both http:// and https://', 'one of them');
   if (tls && !endpoints[0]?.startsWith('https:'))
-    throw wrong('"tls" is set, but "endpoints" has http://');
+    throw wrong('tls', 'it beside endpoints with http://', 'it with https:// alone');
   if ((tls?.cert === undefined) !== (tls?.key === undefined))
-    throw wrong('"tls.cert" and "tls.key" go together');
+    throw wrong('tls', 'one of cert and key', 'both or none');
   const credentials = tls && {
     rootCertificate: tls.ca,
     ...(tls.key && tls.cert && { privateKey: tls.key, certChain: tls.cert }),
@@ -79,10 +80,11 @@ export function makeEtcdClient(settings: EtcdSettings, clock: Clock): EtcdClient
       },
     });
   } catch (error) {
-    throw wrong('"tls.ca", "tls.cert" or "tls.key" can\'t be read', error);
+    throw wrong('tls', 'what is no certificate, or not its key', 'PEM files that fit', error);
   }
 }
 
-function wrong(what: string, cause?: unknown): StorageError {
-  return new StorageError('invalid', `registry etcd: ${what}`, { cause });
+function wrong(key: string, found: string, allowed: string, cause?: unknown): StorageError {
+  const text = `registry.etcd.${key}: found ${found}; allowed is ${allowed}`;
+  return new StorageError('invalid', text, { cause });
 }

@@ -37,46 +37,66 @@ export function translate(error: unknown, what: 'read' | 'write'): Error {
   return make(isRefused ? 'unavailable' : 'unknown_outcome');
 }
 
+interface Mistake {
+  readonly text: RegExp;
+  /** Setting of `registry.etcd`. */
+  readonly key: string;
+  readonly found: string;
+  readonly mend: string;
+}
+
 /** In this order: the first that matches is meant. */
-const mistakes: readonly { readonly text: RegExp; readonly mend: string }[] = [
-  { text: /authentication failed/, mend: 'etcd refuses the login; change "user" or "password"' },
-  { text: /user name is empty/, mend: 'etcd wants a login; set "user" and "password"' },
+const mistakes: readonly Mistake[] = [
+  {
+    text: /authentication failed/,
+    ...{ key: 'password', found: 'the login is refused', mend: 'change user or password' },
+  },
+  {
+    text: /user name is empty/,
+    ...{ key: 'user', found: 'a login is wanted', mend: 'set user and password' },
+  },
   {
     text: /authentication is not enabled/,
-    mend: 'etcd has no logins switched on; remove "user" and "password"',
+    ...{ key: 'user', found: 'logins are not switched on', mend: 'remove user and password' },
   },
   {
     text: /permission denied/,
-    mend: 'the login may not use the keys wharf/; grant it that in etcd, or change "user"',
+    ...{ key: 'user', found: 'the login may not use the keys wharf/' },
+    mend: 'grant it that in etcd, or change user',
   },
   {
     text: /alert (bad certificate|certificate required|unknown ca|unsupported certificate)/,
-    mend: 'etcd wants another certificate of this host; change "tls.cert" and "tls.key"',
+    ...{ key: 'tls.cert', found: 'another certificate of this host is wanted' },
+    mend: 'change tls.cert and tls.key',
   },
   {
     text: /altname|Hostname\/IP does not match/i,
-    mend: 'etcd\'s certificate is for another name; change "endpoints"',
+    ...{ key: 'endpoints', found: 'the certificate is for another name', mend: 'write that name' },
   },
   {
     text: /unable to (verify|get)|self[- ]signed|certificate has expired|CERT_/i,
-    mend: 'etcd\'s certificate can\'t be verified; change "tls.ca"',
+    ...{ key: 'tls.ca', found: "the certificate can't be verified", mend: 'change tls.ca' },
   },
   {
     text: /before secure TLS connection was established|wrong version number|packet length too long/,
-    mend: 'no TLS is spoken there; write http:// in "endpoints"',
+    ...{ key: 'endpoints', found: 'no TLS is spoken', mend: 'write http:// there' },
   },
   {
     text: /Failed to connect/,
-    mend: 'plain connections are closed there; write https:// in "endpoints", or another address',
+    ...{ key: 'endpoints', found: 'plain connections are closed' },
+    mend: 'write https:// there, or another address',
   },
   {
     text: /Protocol error|UNIMPLEMENTED|HTTP status/,
-    mend: 'no etcd is there; change "endpoints"',
+    ...{ key: 'endpoints', found: 'no etcd answers', mend: 'write another address' },
   },
 ];
 
 /** What is wrong with the settings, and which of them to change; undefined: nothing is known. */
-export function findMistake(error: unknown): string | undefined {
+export function findMistake(error: unknown, endpoint: string): string | undefined {
   const text = error instanceof Error ? error.message : String(error);
-  return mistakes.find((mistake) => mistake.text.test(text))?.mend;
+  const mistake = mistakes.find((each) => each.text.test(text));
+  if (!mistake) return undefined;
+  const { key, found, mend } = mistake;
+  return `registry.etcd.${key}: found that ${found} at ${endpoint}; ${mend}`;
 }

@@ -65,12 +65,9 @@ export class EtcdRegistry implements Registry {
           await probe.kv.range({ key: probeKey });
           return 'answered';
         } catch (error) {
-          const mistake = findMistake(error);
-          return mistake === undefined
-            ? translate(error, 'read')
-            : new StorageError('invalid', `registry etcd: ${endpoint}: ${mistake}`, {
-                cause: error,
-              });
+          const mistake = findMistake(error, endpoint);
+          if (mistake !== undefined) return new StorageError('invalid', mistake, { cause: error });
+          return translate(error, 'read');
         } finally {
           probe.close();
         }
@@ -80,7 +77,9 @@ export class EtcdRegistry implements Registry {
     const [failure] = failures.toSorted((a, b) => Number(isInvalid(b)) - Number(isInvalid(a)));
     if (failure && (isInvalid(failure) || failures.length === answers.length)) {
       client.close();
-      throw failure;
+      if (isInvalid(failure)) throw failure;
+      const text = 'registry.etcd.endpoints: found that none answers; start etcd or change them';
+      throw new StorageError('unavailable', text, { cause: failure });
     }
     return new EtcdRegistry(client, clock);
   }

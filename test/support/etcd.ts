@@ -7,6 +7,9 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { systemClock } from '../../src/platform/system-clock.ts';
+import type { EtcdSettings } from '../../src/registry/etcd-client.ts';
+import { EtcdRegistry } from '../../src/registry/etcd-registry.ts';
 import { freePorts, run, Servers } from './servers.ts';
 
 export const etcdMissing: string | false = existsSync('/usr/bin/etcd') ? false : 'no etcd-server';
@@ -72,8 +75,16 @@ export class EtcdCluster implements AsyncDisposable {
 
   async startAll(): Promise<void> {
     for (const index of names.keys()) this.#start(index);
-    // The gateway asks for no certificate of ours where TLS is on: those tests wait by themselves.
+    // The gateway asks for no certificate of ours where TLS is on: see untilUp.
     if (this.#scheme === 'http') await this.#servers.until('etcd', () => this.leader());
+  }
+
+  /** Where TLS is on: resolves when it serves who comes with this. */
+  async untilUp(tls: NonNullable<EtcdSettings['tls']>): Promise<void> {
+    await this.#servers.until('etcd', async () => {
+      const settings = { endpoints: this.endpoints, tls };
+      await (await EtcdRegistry.open(settings, systemClock(undefined))).close();
+    });
   }
 
   async stopAll(): Promise<void> {

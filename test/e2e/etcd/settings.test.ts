@@ -1,17 +1,15 @@
 /** Settings that can't work are told at once, with the one to change. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { isStorageError } from '../../../src/core/errors.ts';
+import { describeError, isStorageError } from '../../../src/core/errors.ts';
 import { systemClock } from '../../../src/platform/system-clock.ts';
 import { EtcdRegistry } from '../../../src/registry/etcd-registry.ts';
+import { Certificates } from '../../support/certificates.ts';
 import { EtcdCluster, etcdMissing } from '../../support/etcd.ts';
-import { freePorts, run } from '../../support/servers.ts';
+import { freePorts } from '../../support/servers.ts';
 
 type Settings = Parameters<typeof EtcdRegistry.open>[0];
 
@@ -32,21 +30,33 @@ const refuses = (settings: Settings, text: RegExp) =>
   assert.rejects(EtcdRegistry.open(settings, clock), (error) => {
     assert.ok(isStorageError(error, 'invalid'), String(error));
     assert.match(error.message, text);
-    assert.doesNotMatch(error.message, /\n/);
+    assert.doesNotMatch(describeError(error), /\n/);
     return true;
   });
 
 test('a registry in etcd refuses settings that contradict each other', async () => {
   const endpoints = ['http://127.0.0.1:2379'];
   const tls = { ca: Buffer.from('') };
-  await refuses({ endpoints: [] }, /"endpoints" is empty/);
-  await refuses({ endpoints: ['127.0.0.1:2379'] }, /"endpoints": 127.0.0.1:2379 is not http/);
-  await refuses({ endpoints: [...endpoints, 'https://127.0.0.1:2380'] }, /mixes/);
-  await refuses({ endpoints, tls }, /"tls" is set/);
+  await refuses(
+    { endpoints: [] },
+    /^registry\.etcd\.endpoints: found none; allowed is one or more$/,
+  );
+  await refuses(
+    { endpoints: ['127.0.0.1:2379'] },
+    /endpoints: found "127.0.0.1:2379"; allowed is http/,
+  );
+  await refuses(
+    { endpoints: [...endpoints, 'https://127.0.0.1:2380'] },
+    /endpoints: found both http/,
+  );
+  await refuses({ endpoints, tls }, /\.tls: found it beside endpoints with http:/);
   const half = { endpoints: ['https://127.0.0.1:2379'], tls: { ...tls, key: Buffer.from('') } };
-  await refuses(half, /"tls.cert" and "tls.key" go together/);
+  await refuses(half, /\.tls: found one of cert and key; allowed is both or none$/);
   const unreadable = { ca: tls.ca, key: Buffer.from('no key'), cert: Buffer.from('no more') };
-  await refuses({ endpoints: half.endpoints, tls: unreadable }, /"tls.key" can't be read/);
+  await refuses(
+    { endpoints: half.endpoints, tls: unreadable },
+    /\.tls: found what is no certificate/,
+  );
 });
 
 test('a registry in etcd tells what is no etcd from what does not answer', async () => {
@@ -54,14 +64,21 @@ test('a registry in etcd tells what is no etcd from what does not answer', async
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   try {
-    await refuses({ endpoints: [`http://127.0.0.1:${port}`] }, /no etcd is there; change "endp/);
+    await refuses(
+      { endpoints: [`http://127.0.0.1:${port}`] },
+      /endpoints: found that no etcd answers at http/,
+    );
   } finally {
     server.close();
   }
   const [closed] = await freePorts(1);
   await assert.rejects(
     EtcdRegistry.open({ endpoints: [`http://127.0.0.1:${closed}`] }, clock),
-    (error) => isStorageError(error, 'unavailable'),
+    (error) => {
+      assert.ok(isStorageError(error, 'unavailable'));
+      assert.match(error.message, /^registry\.etcd\.endpoints: found that none answers/);
+      return true;
+    },
   );
 });
 
@@ -90,14 +107,20 @@ else {
     test('says whether a login is wanted, and right', async () => {
       const { endpoints } = cluster;
       await opens({ endpoints });
-      await refuses({ endpoints, login: secret }, /remove "user" and "password"/);
+      await refuses(
+        { endpoints, login: secret },
+        /^registry\.etcd\.user: .*; remove user and password/,
+      );
       await cluster.call('auth/enable', {});
-      await refuses({ endpoints }, /set "user" and "password"/);
+      await refuses({ endpoints }, /^registry\.etcd\.user: .*; set user and password/);
       await refuses(
         { endpoints, login: { ...secret, password: 'wrong' } },
-        /change "user" or "pas/,
+        /^registry\.etcd\.password: .*; change user or password/,
       );
-      await refuses({ endpoints, login: { user: 'other', password: 'o' } }, /change "user"$/);
+      await refuses(
+        { endpoints, login: { user: 'other', password: 'o' } },
+        /^registry\.etcd\.user: .*, or change user$/,
+      );
       await opens({ endpoints, login: secret });
     });
 
@@ -126,70 +149,52 @@ else {
   });
 
   describe('etcd with TLS', { timeout: 120_000 }, () => {
-    const folder = mkdtempSync(join(tmpdir(), 'wharf-tls-'));
-    const at = (name: string) => join(folder, name);
-    const read = (name: string) => readFileSync(at(name));
+    let made: Certificates;
     let cluster: EtcdCluster;
-    const makeCa = (name: string) =>
-      run('openssl', [
-        ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`],
-        ...['-keyout', at(`${name}.key`), '-out', at(`${name}.crt`)],
-      ]);
-    const makeCertificate = async (name: string, ca: string) => {
-      await run('openssl', [
-        ...['req', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${name}`],
-        ...['-keyout', at(`${name}.key`), '-out', at(`${name}.csr`)],
-      ]);
-      writeFileSync(at('extension'), 'subjectAltName=IP:127.0.0.1\n');
-      await run('openssl', [
-        ...['x509', '-req', '-in', at(`${name}.csr`), '-days', '2', '-extfile', at('extension')],
-        ...['-CA', at(`${ca}.crt`), '-CAkey', at(`${ca}.key`), '-CAcreateserial'],
-        ...['-out', at(`${name}.crt`)],
-      ]);
-    };
     before(async () => {
-      await makeCa('ca');
-      await makeCa('another-ca');
-      await makeCertificate('server', 'ca');
-      await makeCertificate('host', 'ca');
-      await makeCertificate('stranger', 'another-ca');
+      made = await Certificates.make('server', 'host');
+      await made.makeCa('another-ca');
+      await made.makeCertificate('stranger', 'another-ca');
       cluster = await EtcdCluster.start('https', [
-        ...['--client-cert-auth', '--trusted-ca-file', at('ca.crt')],
-        ...['--cert-file', at('server.crt'), '--key-file', at('server.key')],
+        ...['--client-cert-auth', '--trusted-ca-file', made.at('ca.crt')],
+        ...['--cert-file', made.at('server.crt'), '--key-file', made.at('server.key')],
       ]);
     });
     after(async () => {
       await cluster[Symbol.asyncDispose]();
-      rmSync(folder, { recursive: true });
+      await made[Symbol.asyncDispose]();
     });
 
     test('says which certificate is wrong', async () => {
       const { endpoints } = cluster;
-      const host = { cert: read('host.crt'), key: read('host.key') };
-      const tls = { ca: read('ca.crt'), ...host };
-      for (let isUp = false; !isUp; )
-        isUp = await opens({ endpoints, tls }).then(
-          () => true,
-          (error: unknown) => {
-            if (!isStorageError(error, 'unavailable')) throw error;
-            return false;
-          },
-        );
-      const wrongCa = { ...tls, ca: read('another-ca.crt') };
-      await refuses({ endpoints, tls: wrongCa }, /change "tls.ca"$/);
-      await refuses({ endpoints, tls: { ca: tls.ca } }, /change "tls.cert" and "tls.key"$/);
-      const stranger = { cert: read('stranger.crt'), key: read('stranger.key') };
-      await refuses({ endpoints, tls: { ...tls, ...stranger } }, /"tls.cert" and "tls.key"$/);
+      const host = { cert: made.read('host.crt'), key: made.read('host.key') };
+      const tls = { ca: made.read('ca.crt'), ...host };
+      await cluster.untilUp(tls);
+      await opens({ endpoints, tls });
+      const wrongCa = { ...tls, ca: made.read('another-ca.crt') };
+      await refuses({ endpoints, tls: wrongCa }, /^registry\.etcd\.tls\.ca: .*; change tls\.ca$/);
+      await refuses(
+        { endpoints, tls: { ca: tls.ca } },
+        /^registry\.etcd\.tls\.cert: .*; change tls\.cert and tls\.key$/,
+      );
+      const stranger = { cert: made.read('stranger.crt'), key: made.read('stranger.key') };
+      await refuses({ endpoints, tls: { ...tls, ...stranger } }, /^registry\.etcd\.tls\.cert: /);
       const named = endpoints.map((each) => each.replace('127.0.0.1', 'localhost'));
-      await refuses({ endpoints: named, tls }, /for another name; change "endpoints"$/);
+      await refuses(
+        { endpoints: named, tls },
+        /endpoints: found that the certificate is for another name/,
+      );
       const plain = endpoints.map((each) => each.replace('https', 'http'));
-      await refuses({ endpoints: plain }, /write https:\/\/ in "endpoints"/);
+      await refuses({ endpoints: plain }, /^registry\.etcd\.endpoints: .*; write https:/);
     });
   });
 
   test('etcd without TLS is not taken for one with it', async () => {
     await using cluster = await EtcdCluster.start();
     const endpoints = cluster.endpoints.map((each) => each.replace('http', 'https'));
-    await refuses({ endpoints }, /no TLS is spoken there; write http:\/\/ in "endpoints"$/);
+    await refuses(
+      { endpoints },
+      /^registry\.etcd\.endpoints: found that no TLS is spoken at https:.*; write http:/,
+    );
   });
 }

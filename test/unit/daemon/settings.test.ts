@@ -94,6 +94,14 @@ describe('settings', () => {
       { lease: { time: '2s', margin: '1500ms' } },
       'lease.margin: found "1500ms"; allowed is half of lease.time at most',
     ],
+    [
+      { registry: { etcd: { endpoints: ['http://e:1'], usr: 'x' } } },
+      'registry.etcd.usr: no such setting; the nearest is registry.etcd.user',
+    ],
+    [
+      { registry: { etcd: { endpoints: ['http://e:1'], tls: { cert: '/c' } } } },
+      'registry.etcd.tls.ca: found nothing; allowed is an absolute path',
+    ],
     [{ peers: { kee: '' } }, 'peers.kee: no such setting; the nearest is peers.key'],
     [{ segment: '4MiB' }, 'segment: no such setting; the nearest is volumes.segment'],
     [
