@@ -39,7 +39,7 @@ import { quietLog } from './quiet-log.ts';
 import { smallSettings } from './volume-world.ts';
 
 export const leaseSettings = { ttlMs: 300, marginMs: 50 };
-const replicaTimeoutMs = 200;
+const replicaTimeoutMs = 30_000;
 const handover = { reads: 20, writes: 20, windowMs: 60_000, coolDownMs: 50 };
 
 export interface WorldOptions {

@@ -78,6 +78,12 @@ function isRight(found: string, expected: string): boolean {
 const wrongKey = (host: string) =>
   new StorageError('not_permitted', `host ${host} has another cluster key: check peers.key`);
 
+const wrongHost = (host: string, expected: string) =>
+  new StorageError(
+    'not_permitted',
+    `host ${host} answers where ${expected} should be: check peers.listen of both`,
+  );
+
 const nonceOf = (random: Random) => Buffer.from(random.bytes(nonceBytes)).toString('hex');
 
 /** The caller's half: gives lines to send, takes those that come. */
@@ -101,8 +107,7 @@ export class CallerHandshake {
     throwIfRefused(fields);
     const { mac, ...rest } = fields;
     const host = textOf(fields, 'host');
-    if (host !== this.#to)
-      throw new StorageError('not_permitted', `host ${host} answers where ${this.#to} should be`);
+    if (host !== this.#to) throw wrongHost(host, this.#to);
     const said = JSON.stringify(rest);
     if (typeof mac !== 'string' || !isRight(mac, macOf(key, 'called', this.hello, said)))
       throw wrongKey(host);
@@ -143,8 +148,7 @@ export class CalledHandshake {
     if (textOf(fields, 'vpool') !== vpool)
       throw new StorageError('not_permitted', `this is vPool ${vpool}`);
     const to = textOf(fields, 'to');
-    if (to !== host)
-      throw new StorageError('not_permitted', `host ${host} answers where ${to} should be`);
+    if (to !== host) throw wrongHost(host, to);
     if (from === host && textOf(fields, 'instance') !== instance)
       throw new StorageError('not_permitted', `host id ${host} is used twice`);
     const version = commonVersion(fields);

@@ -43,6 +43,7 @@ export class TcpPeers implements Peers {
   readonly #dialled = new Map<string, Dialled>();
   readonly #connections = new Set<PeerConnection>();
   readonly #strangers = new Set<Socket>();
+  readonly #dialling = new Set<Socket>();
   /** What was logged of a peer last, so that a line is not said over and over. */
   readonly #said = new Map<string, string>();
   #isClosed = false;
@@ -86,6 +87,7 @@ export class TcpPeers implements Peers {
     const error = new StorageError('closed', 'this host is stopping');
     for (const connection of [...this.#connections]) connection.end(error);
     for (const socket of this.#strangers) socket.destroy();
+    for (const socket of this.#dialling) socket.destroy(error);
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
@@ -111,6 +113,7 @@ export class TcpPeers implements Peers {
     const { identity, random } = this.#deps;
     const socket = connect(split(peer.address));
     const lines = new Lines(socket);
+    this.#dialling.add(socket);
     try {
       const handshake = new CallerHandshake(identity, peer.host, random);
       const early = await this.#inTime(socket, async () => {
@@ -123,9 +126,12 @@ export class TcpPeers implements Peers {
       return this.#begin(socket, peer, early, () => this.#dialled.delete(key));
     } catch (error) {
       socket.destroy();
-      this.#tell(peer.host, `host ${peer.host} can't be reached`, error);
-      const text = `host ${peer.host} at ${peer.address} can't be reached`;
+      const { host, address } = peer;
+      this.#tell(host, { host, address }, 'a peer can not be reached', error);
+      const text = `host ${host} at ${address} can't be reached`;
       throw new StorageError('unavailable', `${text}: ${describeError(error)}`, { cause: error });
+    } finally {
+      this.#dialling.delete(socket);
     }
   }
 
@@ -151,7 +157,7 @@ export class TcpPeers implements Peers {
       this.#strangers.delete(socket);
       this.#begin(socket, { host, address: from }, lines.rest(), () => {});
     } catch (error) {
-      this.#tell(from, `connection from ${from} is refused`, error);
+      this.#tell(from, { from }, 'a connection is refused', error);
       socket.end(`${refusal(describeError(error))}\n`);
       socket.destroySoon();
     }
@@ -189,12 +195,12 @@ export class TcpPeers implements Peers {
     }
   }
 
-  #tell(about: string, what: string, error: unknown): void {
+  #tell(about: string, facts: object, what: string, error: unknown): void {
     const text = describeError(error);
     if (this.#isClosed || this.#said.get(about) === text) return;
     if (this.#said.size > strangersMax) this.#said.clear();
     this.#said.set(about, text);
-    this.#deps.log.warn({ error: text }, what);
+    this.#deps.log.warn({ ...facts, error: text }, what);
   }
 }
 

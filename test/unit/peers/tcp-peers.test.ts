@@ -1,42 +1,20 @@
-/** Peers over TCP: what passes, what is refused and how, and what strangers can't do. */
+/** Peers over TCP: what is refused and how, and what strangers can't do. */
 
 import assert from 'node:assert/strict';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
-import { isStorageError, StorageError } from '../../../src/core/errors.ts';
+import { isStorageError } from '../../../src/core/errors.ts';
 import type { ErrorCode } from '../../../src/core/errors.ts';
-import { hostId, MiB } from '../../../src/core/units.ts';
-import { tableChecksum } from '../../../src/platform/checksum.ts';
-import type { PeerIdentity } from '../../../src/platform/peers/handshake.ts';
-import { TcpPeers } from '../../../src/platform/peers/tcp-peers.ts';
-import { seededRandom, systemRandom } from '../../../src/platform/random.ts';
-import { systemClock } from '../../../src/platform/system-clock.ts';
-import type { PeerHandler, PeerMessage } from '../../../src/ports/peers.ts';
-import { quietLog } from '../../support/quiet-log.ts';
+import { hostId } from '../../../src/core/units.ts';
+import { seededRandom } from '../../../src/platform/random.ts';
+import type { PeerMessage } from '../../../src/ports/peers.ts';
+import { tcpHost } from '../../support/tcp-world.ts';
 
-const key = new Uint8Array(32).fill(7);
 const nothing = new Uint8Array(0);
 const options = { deadlineMs: 30_000 };
-const echo: PeerHandler = (_from, message) => message;
 
-async function listening(
-  identity: Partial<PeerIdentity> & { readonly name: string },
-  handler: PeerHandler = echo,
-) {
-  const log = quietLog();
-  const { name, ...rest } = identity;
-  const whole = { host: hostId(name), instance: `${name}1`, vpool: 'demo', key, ...rest };
-  const deps = { checksum: tableChecksum(), clock: systemClock(undefined), random: systemRandom() };
-  const peers = await TcpPeers.listen({ identity: whole, log, ...deps }, '127.0.0.1:0', handler);
-  const { address } = peers;
-  return {
-    ...{ peers, log, address, at: { host: hostId(name), address } },
-    [Symbol.asyncDispose]: () => peers.close(),
-  };
-}
-
-const message = (kind: number, payload: Uint8Array, head: Uint8Array = nothing): PeerMessage => ({
-  ...{ kind, head, payload },
+const message = (kind: number, payload: Uint8Array): PeerMessage => ({
+  ...{ kind, head: nothing, payload },
 });
 
 const failsWith = (code: ErrorCode, text: RegExp) => (error: unknown) => {
@@ -59,88 +37,35 @@ function said(address: string, ...lines: readonly (string | Uint8Array)[]): Prom
 }
 
 describe('peers over TCP', () => {
-  test('carry messages of any size, many at once, each with its own answer', async () => {
-    await using a = await listening({ name: 'a' });
-    await using b = await listening({ name: 'b' });
-    const random = seededRandom(5);
-    const sizes = [
-      0,
-      1,
-      4096,
-      MiB,
-      ...Array.from({ length: 300 }, () => random.fraction() * 70_000),
-    ];
-    await Promise.all(
-      sizes.map(async (size, index) => {
-        const payload = random.bytes(Math.floor(size));
-        const head = Buffer.from(`head ${index}`);
-        const answer = await a.peers.call(b.at, message(index % 200, payload, head), options);
-        assert.equal(answer.kind, index % 200);
-        assert.ok(Buffer.from(answer.head).equals(head));
-        assert.ok(Buffer.from(answer.payload).equals(payload));
-      }),
-    );
-  });
-
-  test('go both ways, slow answers do not hold up quick ones', async () => {
-    const slow = Promise.withResolvers<void>();
-    const handler: PeerHandler = async (from, asked) => {
-      if (asked.kind === 1) await slow.promise;
-      return message(asked.kind, Buffer.from(from));
-    };
-    await using a = await listening({ name: 'a' }, handler);
-    await using b = await listening({ name: 'b' }, handler);
-    const late = a.peers.call(b.at, message(1, nothing), options);
-    const quick = await a.peers.call(b.at, message(2, nothing), options);
-    assert.equal(Buffer.from(quick.payload).toString(), 'a');
-    const back = await b.peers.call(a.at, message(2, nothing), options);
-    assert.equal(Buffer.from(back.payload).toString(), 'b');
-    slow.resolve();
-    assert.equal((await late).kind, 1);
-  });
-
-  test('bring errors back with their codes', async () => {
-    await using a = await listening({ name: 'a' });
-    await using b = await listening({ name: 'b' }, () => {
-      throw new StorageError('not_owner', 'ask somebody else');
-    });
-    const call = a.peers.call(b.at, message(1, nothing), options);
-    await assert.rejects(call, failsWith('not_owner', /ask somebody else/));
-  });
-
-  test('know whether a request was surely not made', async () => {
-    await using a = await listening({ name: 'a' });
-    const gone = await listening({ name: 'b' });
-    await gone.peers.close();
-    const call = a.peers.call(gone.at, message(1, nothing), options);
-    await assert.rejects(call, failsWith('unavailable', /host b at .* can't be reached/));
-    const told = Promise.withResolvers<void>();
-    const dying = await listening({ name: 'c' }, () => {
-      told.resolve();
-      return new Promise<PeerMessage>(() => {});
-    });
-    const lost = a.peers.call(dying.at, message(1, nothing), options);
-    lost.catch(() => {});
-    await told.promise;
-    await dying.peers.close();
-    await assert.rejects(lost, failsWith('unknown_outcome', /host c was lost/));
-  });
-
   test('refuse another key, another vPool, another host and a host id used twice', async () => {
-    await using b = await listening({ name: 'b' });
+    await using b = await tcpHost({ name: 'b' });
     const other = new Uint8Array(32).fill(8);
     for (const [identity, at, text] of [
       [{ name: 'a', key: other }, b.at, /another cluster key: check peers\.key/],
       [{ name: 'a', vpool: 'else' }, b.at, /this is vPool demo/],
-      [{ name: 'a' }, { ...b.at, host: hostId('c') }, /host b answers where c should be/],
+      [
+        { name: 'a' },
+        { ...b.at, host: hostId('c') },
+        /host b answers where c should be: check peers\.listen of both/,
+      ],
       [{ name: 'b', instance: 'other' }, b.at, /host id b is used twice/],
     ] as const) {
-      await using a = await listening(identity);
+      await using a = await tcpHost(identity);
       await assert.rejects(
         a.peers.call(at, message(1, nothing), options),
         failsWith('unavailable', text),
       );
+      const [line, ...more] = a.log.lines;
+      assert.deepEqual(more, []);
+      assert.equal(line?.message, 'a peer can not be reached');
+      const { error, ...facts } = line.facts as { readonly error: string };
+      assert.match(error, text);
+      assert.deepEqual(facts, at);
     }
+    const refusals = b.log.lines.filter(
+      ({ message: found }) => found === 'a connection is refused',
+    );
+    assert.equal(refusals.length, 4);
   });
 });
 
@@ -177,8 +102,8 @@ async function recorded(to: string) {
 describe('a stranger', () => {
   test('who says again what a peer has said is refused', async () => {
     let handled = 0;
-    await using a = await listening({ name: 'a' });
-    await using b = await listening({ name: 'b' }, (_from, asked) => {
+    await using a = await tcpHost({ name: 'a' });
+    await using b = await tcpHost({ name: 'b' }, (_from, asked) => {
       handled += 1;
       return asked;
     });
@@ -191,8 +116,8 @@ describe('a stranger', () => {
   });
 
   test('who sends anything else is cut off, and nobody else notices', async () => {
-    await using a = await listening({ name: 'a' });
-    await using b = await listening({ name: 'b' });
+    await using a = await tcpHost({ name: 'a' });
+    await using b = await tcpHost({ name: 'b' });
     const random = seededRandom(11);
     const hello = JSON.stringify({
       ...{ versions: [1, 1], vpool: 'demo', host: 'a', instance: 'x', to: 'b', nonce: '00' },
@@ -217,8 +142,8 @@ describe('a stranger', () => {
   });
 
   test('who waits is not waited for by others', async () => {
-    await using a = await listening({ name: 'a' });
-    await using b = await listening({ name: 'b' });
+    await using a = await tcpHost({ name: 'a' });
+    await using b = await tcpHost({ name: 'b' });
     const port = Number(b.address.split(':').at(-1));
     const idle = Array.from({ length: 80 }, () => {
       const socket = connect({ host: '127.0.0.1', port });
