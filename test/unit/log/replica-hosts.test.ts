@@ -13,7 +13,14 @@ const idOf = (number: number): ObjectId => objectId(number.toString(16).padStart
 
 function hostOf(name: string, domain?: string): HostRecord {
   const place = domain === undefined ? {} : { domain };
-  const facts = { instance: name, data: name, address: `${name}:1`, mount: '/m', pid: 1 };
+  const facts = {
+    instance: name,
+    data: name,
+    address: `${name}:1`,
+    mount: '/m',
+    pid: 1,
+    shared: {},
+  };
   return { id: hostId(name), ...facts, ...place };
 }
 
