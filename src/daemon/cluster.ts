@@ -1,6 +1,7 @@
 /** This host among the others: its place on the network, and its lease in the registry. */
 
 import { join } from 'node:path';
+import { readPem } from './pem-file.ts';
 import type { Settings } from './settings.ts';
 import { writeTime } from './units.ts';
 import type { Disposer } from '../core/disposer.ts';
@@ -8,6 +9,7 @@ import { StorageError } from '../core/errors.ts';
 import { hostId } from '../core/units.ts';
 import { fingerprintOf } from '../platform/peers/handshake.ts';
 import { TcpPeers } from '../platform/peers/tcp-peers.ts';
+import type { PeerTls } from '../platform/peers/tls.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Disk } from '../ports/disk.ts';
@@ -39,8 +41,10 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   const instance = hex(random, idBytes);
   const serving = Promise.withResolvers<PeerHandler>();
   const key = Buffer.from(settings.peers.key ?? hex(random, 32), 'hex');
+  const tls = settings.peers.tls && readTls(settings.peers.tls);
+  const identity = { host, instance, vpool, key };
   const peers = await TcpPeers.listen(
-    { identity: { host, instance, vpool, key }, checksum, clock, random, log },
+    { identity, checksum, clock, random, log, ...(tls && { tls }) },
     settings.peers.listen,
     async (from, message) => (await serving.promise)(from, message),
   );
@@ -57,9 +61,21 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   return { host, peers, hosts, membership, serve: serving.resolve };
 }
 
+function readTls({ cert, key, ca }: NonNullable<Settings['peers']['tls']>): PeerTls {
+  return {
+    cert: readPem('peers.tls.cert', cert),
+    key: readPem('peers.tls.key', key),
+    ca: readPem('peers.tls.ca', ca),
+  };
+}
+
 /** The kind of backend comes first: with another one, its place is not worth a word. */
-function sharedSettings({ backend, lease, files }: Settings, key: Uint8Array): SharedSettings {
+function sharedSettings(
+  { peers, backend, lease, files }: Settings,
+  key: Uint8Array,
+): SharedSettings {
   const written = {
+    'peers.tls': peers.tls ? 'some' : 'none',
     'backend.kind': backend.kind,
     ...(backend.kind === 'dir'
       ? { 'backend.path': backend.path }

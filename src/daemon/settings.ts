@@ -108,6 +108,7 @@ const schema = group({
       'an address and a port, as 10.0.0.1:7000',
     ).default('127.0.0.1:0'),
     key: text(/^[0-9a-f]{64}$/, '64 hex digits, the same on all hosts').optional(),
+    tls: group({ cert: path, key: path, ca: path }).optional(),
   }).prefault({}),
   lease: group({
     time: time('6s', { minMs: 1000, maxMs: 60_000 }),
@@ -252,7 +253,7 @@ function knownKeys(): string[] {
         tls: { ca: '/c', cert: '/c', key: '/k' },
       },
     },
-    peers: { key: '0'.repeat(64) },
+    peers: { key: '0'.repeat(64), tls: { cert: '/c', key: '/k', ca: '/c' } },
   };
   const backends = [
     { kind: 'dir', path: '/p' },

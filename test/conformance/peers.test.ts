@@ -1,4 +1,7 @@
+import { after } from 'node:test';
 import { hostId } from '../../src/core/units.ts';
+import type { PeerTls } from '../../src/platform/peers/tls.ts';
+import { Certificates } from '../support/certificates.ts';
 import { MemoryNetwork } from '../support/memory-peers.ts';
 import { tcpHost } from '../support/tcp-world.ts';
 import type { PeerWorld } from './peers.ts';
@@ -20,13 +23,16 @@ async function inMemory(): Promise<PeerWorld> {
   };
 }
 
-async function onTcp(): Promise<PeerWorld> {
+const onTcp = (tls?: PeerTls) => async (): Promise<PeerWorld> => {
   const closing = new AsyncDisposableStack();
   return {
-    host: async (name, handler) => closing.use(await tcpHost({ name }, handler)),
+    host: async (name, handler) => closing.use(await tcpHost({ name }, handler, tls)),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
-}
+};
 
 peersSuite('memory', inMemory);
-peersSuite('TCP', onTcp);
+peersSuite('TCP', onTcp());
+const made = await Certificates.make('host');
+peersSuite('TLS', onTcp(made.of('host')));
+after(() => made[Symbol.asyncDispose]());

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { run } from './servers.ts';
 
 const keyKind = ['-newkey', 'rsa:2048', '-nodes'];
-const validity = ['-days', '2'];
+const validDays = 2;
 
 export class Certificates implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), 'wharf-tls-'));
@@ -34,15 +34,24 @@ export class Certificates implements AsyncDisposable {
     return readFileSync(this.at(file));
   }
 
+  /** What a host has: its certificate, and whom it believes. */
+  of(name: string, ca = 'ca') {
+    return {
+      cert: this.read(`${name}.crt`),
+      key: this.read(`${name}.key`),
+      ca: this.read(`${ca}.crt`),
+    };
+  }
+
   async makeCa(name: string): Promise<void> {
     await run('openssl', [
-      ...['req', '-x509', ...keyKind, ...validity, '-subj', `/CN=${name}`],
+      ...['req', '-x509', ...keyKind, '-days', `${validDays}`, '-subj', `/CN=${name}`],
       ...['-keyout', this.at(`${name}.key`), '-out', this.at(`${name}.crt`)],
     ]);
   }
 
-  /** Good for 127.0.0.1. */
-  async makeCertificate(name: string, ca = 'ca'): Promise<void> {
+  /** Good for 127.0.0.1; for no days: over at once. */
+  async makeCertificate(name: string, ca = 'ca', days = validDays): Promise<void> {
     await run('openssl', [
       ...['req', ...keyKind, '-subj', `/CN=${name}`],
       ...['-keyout', this.at(`${name}.key`), '-out', this.at(`${name}.csr`)],
@@ -51,7 +60,7 @@ export class Certificates implements AsyncDisposable {
     await run('openssl', [
       ...['x509', '-req', '-in', this.at(`${name}.csr`), '-extfile', this.at('extension')],
       ...['-CA', this.at(`${ca}.crt`), '-CAkey', this.at(`${ca}.key`), '-CAcreateserial'],
-      ...[...validity, '-out', this.at(`${name}.crt`)],
+      ...['-days', `${days}`, '-out', this.at(`${name}.crt`)],
     ]);
   }
 

@@ -47,6 +47,7 @@ const outside: readonly { readonly what: RegExp; readonly allowed: readonly stri
       'frontend/admin/',
     ],
   },
+  { what: /from 'node:tls'/, allowed: ['platform/peers/'] },
   {
     what: /\b(setTimeout|setInterval|Date\.now|new Date|Math\.random)\b/,
     // Its results are Dates made of times it is given.

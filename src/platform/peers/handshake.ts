@@ -8,7 +8,8 @@
  *   called   welcome    {}                                      or at any time: refused {why}
  *
  * A mac is HMAC-SHA256 with the key. Both nonces are in it, so nothing said earlier serves again,
- * and the two words keep one side's mac from serving as the other's.
+ * and the two words keep one side's mac from serving as the other's. Over TLS each mac also covers
+ * what both ends of one TLS connection alone know, so nobody can stand between two of them.
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -30,6 +31,13 @@ export interface PeerIdentity {
   readonly vpool: string;
   /** 32 bytes. */
   readonly key: Uint8Array;
+}
+
+/** What the lines are said over. */
+export interface Saying {
+  readonly random: Random;
+  /** Known at both ends of a TLS connection alone; empty without TLS. */
+  readonly binding: string;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -56,13 +64,10 @@ function numberOf(fields: Fields, name: string): number {
   throw new StorageError('invalid', `handshake: ${name} is missing`);
 }
 
-function macOf(
-  key: Uint8Array,
-  who: 'caller' | 'called',
-  hello: string,
-  challenge: string,
-): string {
-  return createHmac('sha256', key).update(`${who}\n${hello}\n${challenge}`).digest('hex');
+function macOf(key: Uint8Array, who: 'caller' | 'called', ...said: readonly string[]): string {
+  return createHmac('sha256', key)
+    .update([who, ...said].join('\n'))
+    .digest('hex');
 }
 
 /** Tells two keys apart and nothing more of them. No line of a handshake is this text. */
@@ -91,10 +96,12 @@ export class CallerHandshake {
   readonly hello: string;
   readonly #identity: PeerIdentity;
   readonly #to: HostId;
+  readonly #binding: string;
 
-  constructor(identity: PeerIdentity, to: HostId, random: Random) {
+  constructor(identity: PeerIdentity, to: HostId, { random, binding }: Saying) {
     this.#identity = identity;
     this.#to = to;
+    this.#binding = binding;
     const { vpool, host, instance } = identity;
     const versions = [spoken.lowest, spoken.highest];
     this.hello = JSON.stringify({ versions, vpool, host, instance, to, nonce: nonceOf(random) });
@@ -108,10 +115,10 @@ export class CallerHandshake {
     const { mac, ...rest } = fields;
     const host = textOf(fields, 'host');
     if (host !== this.#to) throw wrongHost(host, this.#to);
-    const said = JSON.stringify(rest);
-    if (typeof mac !== 'string' || !isRight(mac, macOf(key, 'called', this.hello, said)))
+    const said = [this.hello, JSON.stringify(rest), this.#binding];
+    if (typeof mac !== 'string' || !isRight(mac, macOf(key, 'called', ...said)))
       throw wrongKey(host);
-    return JSON.stringify({ mac: macOf(key, 'caller', this.hello, said) });
+    return JSON.stringify({ mac: macOf(key, 'caller', ...said) });
   }
 
   /** Throws where the called one refused. */
@@ -130,14 +137,14 @@ export const refusal = (why: string) => JSON.stringify({ refused: why });
 /** The called one's half. */
 export class CalledHandshake {
   readonly #identity: PeerIdentity;
-  readonly #random: Random;
-  #hello = '';
-  #said = '';
+  readonly #saying: Saying;
+  /** What macs cover. */
+  #said: readonly string[] = [];
   #from: HostId | undefined;
 
-  constructor(identity: PeerIdentity, random: Random) {
+  constructor(identity: PeerIdentity, saying: Saying) {
     this.#identity = identity;
-    this.#random = random;
+    this.#saying = saying;
   }
 
   /** Gives the challenge. Throws what is wrong with the caller, in words that it may hear. */
@@ -153,16 +160,16 @@ export class CalledHandshake {
       throw new StorageError('not_permitted', `host id ${host} is used twice`);
     const version = commonVersion(fields);
     this.#from = from;
-    this.#hello = hello;
-    this.#said = JSON.stringify({ version, host, instance, nonce: nonceOf(this.#random) });
-    const mac = macOf(key, 'called', hello, this.#said);
-    return JSON.stringify({ ...(JSON.parse(this.#said) as object), mac });
+    const { random, binding } = this.#saying;
+    const challenge = { version, host, instance, nonce: nonceOf(random) };
+    this.#said = [hello, JSON.stringify(challenge), binding];
+    return JSON.stringify({ ...challenge, mac: macOf(key, 'called', ...this.#said) });
   }
 
   /** Gives who the caller is. Throws where it has no right to be here. */
   check(proof: string): HostId {
     const { key } = this.#identity;
-    const expected = macOf(key, 'caller', this.#hello, this.#said);
+    const expected = macOf(key, 'caller', ...this.#said);
     if (!this.#from || !isRight(textOf(parse(proof), 'mac'), expected))
       throw wrongKey(this.#from ?? 'unknown');
     return this.#from;

@@ -14,13 +14,15 @@ import type { PeerAddress, PeerHandler, PeerMessage, Peers } from '../../ports/p
 import type { Random } from '../../ports/random.ts';
 import { PeerConnection } from './connection.ts';
 import type { PeerIdentity } from './handshake.ts';
-import { CalledHandshake, CallerHandshake, lineBytesMax, refusal } from './handshake.ts';
+import { CalledHandshake, CallerHandshake, refusal } from './handshake.ts';
+import { Lines } from './lines.ts';
+import type { PeerTls } from './tls.ts';
+import { answerTls, bindingOf, callTls, checkCertificate, checkTls } from './tls.ts';
 
 const handshakeMsMax = 5000;
 const strangersMax = 64;
 /** A peer that could not be reached is not tried again at once. */
 const reconnectPauseMs = 200;
-const newline = 0x0a;
 
 export interface TcpPeersDeps {
   readonly identity: PeerIdentity;
@@ -28,6 +30,8 @@ export interface TcpPeersDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Without it: plain connections alone. With it: none. */
+  readonly tls?: PeerTls;
 }
 
 interface Dialled {
@@ -56,6 +60,7 @@ export class TcpPeers implements Peers {
 
   /** Listens on `address`, as `10.0.0.1:7000`; port 0: any free one. */
   static async listen(deps: TcpPeersDeps, address: string, handler: PeerHandler) {
+    if (deps.tls) checkTls(deps.tls);
     const peers = new TcpPeers(deps, handler);
     const { host, port } = split(address);
     await new Promise<void>((resolve, reject) => {
@@ -110,51 +115,67 @@ export class TcpPeers implements Peers {
   }
 
   async #dial(peer: PeerAddress, key: string): Promise<PeerConnection> {
-    const { identity, random } = this.#deps;
-    const socket = connect(split(peer.address));
-    const lines = new Lines(socket);
-    this.#dialling.add(socket);
+    const { identity, random, tls } = this.#deps;
+    const raw = connect(split(peer.address));
+    let socket = raw;
+    this.#dialling.add(raw);
     try {
-      const handshake = new CallerHandshake(identity, peer.host, random);
-      const early = await this.#inTime(socket, async () => {
+      const lines = await this.#inTime(raw, async () => {
+        let binding = '';
+        if (tls) {
+          const secured = await callTls(raw, tls);
+          checkCertificate(secured, 'called');
+          binding = bindingOf(secured);
+          socket = secured;
+        }
+        const handshake = new CallerHandshake(identity, peer.host, { random, binding });
+        const said = new Lines(socket);
         socket.write(`${handshake.hello}\n`);
-        socket.write(`${handshake.prove(await lines.next())}\n`);
-        handshake.welcome(await lines.next());
-        return lines.rest();
+        socket.write(`${handshake.prove(await said.next())}\n`);
+        handshake.welcome(await said.next());
+        return said;
       });
       this.#said.delete(peer.host);
-      return this.#begin(socket, peer, early, () => this.#dialled.delete(key));
+      return this.#begin(socket, peer, lines.rest(), () => this.#dialled.delete(key));
     } catch (error) {
-      socket.destroy();
+      raw.destroy();
       const { host, address } = peer;
       this.#tell(host, { host, address }, 'a peer can not be reached', error);
       const text = `host ${host} at ${address} can't be reached`;
       throw new StorageError('unavailable', `${text}: ${describeError(error)}`, { cause: error });
     } finally {
-      this.#dialling.delete(socket);
+      this.#dialling.delete(raw);
     }
   }
 
-  async #welcome(socket: Socket): Promise<void> {
-    const { identity, random } = this.#deps;
-    const from = socket.remoteAddress ?? 'somebody';
-    socket.on('error', () => {});
+  async #welcome(raw: Socket): Promise<void> {
+    const { identity, random, tls } = this.#deps;
+    const from = raw.remoteAddress ?? 'somebody';
+    raw.on('error', () => {});
     if (this.#strangers.size >= strangersMax) {
       const [oldest] = this.#strangers;
       oldest?.destroy();
     }
-    this.#strangers.add(socket);
-    socket.once('close', () => this.#strangers.delete(socket));
-    const lines = new Lines(socket);
+    this.#strangers.add(raw);
+    raw.once('close', () => this.#strangers.delete(raw));
+    let socket = raw;
     try {
-      const handshake = new CalledHandshake(identity, random);
-      const host = await this.#inTime(socket, async () => {
-        socket.write(`${handshake.challenge(await lines.next())}\n`);
-        const caller = handshake.check(await lines.next());
+      const { host, lines } = await this.#inTime(raw, async () => {
+        let binding = '';
+        if (tls) {
+          const secured = await answerTls(raw, tls);
+          socket = secured;
+          checkCertificate(secured, 'caller');
+          binding = bindingOf(secured);
+        }
+        const handshake = new CalledHandshake(identity, { random, binding });
+        const said = new Lines(socket);
+        socket.write(`${handshake.challenge(await said.next())}\n`);
+        const caller = handshake.check(await said.next());
         socket.write('{}\n');
-        return caller;
+        return { host: caller, lines: said };
       });
-      this.#strangers.delete(socket);
+      this.#strangers.delete(raw);
       this.#begin(socket, { host, address: from }, lines.rest(), () => {});
     } catch (error) {
       this.#tell(from, { from }, 'a connection is refused', error);
@@ -210,52 +231,4 @@ function split(address: string): { host: string; port: number } {
     host: address.slice(0, at).replace(/^\[|\]$/g, ''),
     port: Number(address.slice(at + 1)),
   };
-}
-
-/** Lines of a handshake, and what comes behind them. */
-class Lines {
-  readonly #socket: Socket;
-  #bytes = Buffer.alloc(0);
-  #failure: Error | undefined;
-  #wake: () => void = () => {};
-  readonly #onData = (chunk: Buffer) => {
-    this.#bytes = Buffer.concat([this.#bytes, chunk]);
-    // Nobody but a stranger sends more than a line before he is answered.
-    if (this.#bytes.length > lineBytesMax) this.#socket.pause();
-    this.#wake();
-  };
-  readonly #onEnd = (error?: Error) => {
-    this.#failure ??= error instanceof Error ? error : new Error('the connection was closed');
-    this.#wake();
-  };
-
-  constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on('data', this.#onData);
-    socket.on('error', this.#onEnd);
-    socket.on('close', this.#onEnd);
-  }
-
-  async next(): Promise<string> {
-    for (;;) {
-      const end = this.#bytes.indexOf(newline);
-      if (end >= 0 && end <= lineBytesMax) {
-        const line = this.#bytes.toString('utf8', 0, end);
-        this.#bytes = this.#bytes.subarray(end + 1);
-        return line;
-      }
-      if (this.#bytes.length > lineBytesMax) throw new StorageError('invalid', 'not a handshake');
-      if (this.#failure) throw this.#failure;
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
-  }
-
-  /** What came behind the last line; the socket is somebody else's from now on. */
-  rest(): Uint8Array {
-    this.#socket.off('data', this.#onData);
-    this.#socket.off('error', this.#onEnd);
-    this.#socket.off('close', this.#onEnd);
-    if (this.#socket.isPaused()) this.#socket.resume();
-    return this.#bytes;
-  }
 }

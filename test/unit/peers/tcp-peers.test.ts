@@ -1,14 +1,14 @@
 /** Peers over TCP: what is refused and how, and what strangers can't do. */
 
 import assert from 'node:assert/strict';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import type { ErrorCode } from '../../../src/core/errors.ts';
 import { hostId } from '../../../src/core/units.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import type { PeerMessage } from '../../../src/ports/peers.ts';
-import { tcpHost } from '../../support/tcp-world.ts';
+import { recorded, said, tcpHost } from '../../support/tcp-world.ts';
 
 const nothing = new Uint8Array(0);
 const options = { deadlineMs: 30_000 };
@@ -22,19 +22,6 @@ const failsWith = (code: ErrorCode, text: RegExp) => (error: unknown) => {
   assert.match(error.message, text);
   return true;
 };
-
-/** The first line that a server answers to what is said, or how it ends. */
-function said(address: string, ...lines: readonly (string | Uint8Array)[]): Promise<string> {
-  const port = Number(address.split(':').at(-1));
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    let text = '';
-    socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
-    socket.on('error', () => {});
-    socket.on('close', () => resolve(text));
-    for (const line of lines) socket.write(line);
-  });
-}
 
 describe('peers over TCP', () => {
   test('refuse another key, another vPool, another host and a host id used twice', async () => {
@@ -68,36 +55,6 @@ describe('peers over TCP', () => {
     assert.equal(refusals.length, 4);
   });
 });
-
-/** Passes all that two peers say to each other on, and keeps it. */
-async function recorded(to: string) {
-  const lines: Buffer[] = [];
-  const sockets = new Set<Socket>();
-  const port = Number(to.split(':').at(-1));
-  const server: Server = createServer((caller) => {
-    const called = connect({ host: '127.0.0.1', port });
-    for (const socket of [caller, called]) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        caller.destroy();
-        called.destroy();
-      });
-    }
-    caller.on('data', (chunk: Buffer) => lines.push(chunk));
-    caller.pipe(called);
-    called.pipe(caller);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port: own } = server.address() as { port: number };
-  return {
-    ...{ address: `127.0.0.1:${own}`, lines },
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
 
 describe('a stranger', () => {
   test('who says again what a peer has said is refused', async () => {
