@@ -46,6 +46,7 @@ export class PeerConnection {
   readonly #ended = new AbortController();
   #nextNumber = 1;
   #handledBytes = 0;
+  #isGathering = false;
   #heardMs: number;
 
   /** `early`: what came behind the handshake. */
@@ -144,10 +145,20 @@ export class PeerConnection {
   #send(frame: Frame): void {
     if (!this.isOpen) return;
     const { payload } = frame;
-    this.#socket.cork();
+    this.#gather();
     this.#socket.write(encodeFrame(frame, this.#deps.checksum));
     if (payload.length > 0) this.#socket.write(payload);
-    this.#socket.uncork();
+  }
+
+  /** What is sent in one turn of the loop goes out by one system call. */
+  #gather(): void {
+    if (this.#isGathering) return;
+    this.#isGathering = true;
+    this.#socket.cork();
+    process.nextTick(() => {
+      this.#isGathering = false;
+      this.#socket.uncork();
+    });
   }
 
   async #writable(): Promise<void> {
