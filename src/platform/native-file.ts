@@ -16,9 +16,16 @@ const eopnotsupp = 95;
 /** linux/magic.h: its pages are in memory always, so reading in place never blocks. */
 const tmpfsMagic = 0x0102_1994;
 
+export interface NativeFileDeps {
+  readonly native: Native;
+  /** Closes a descriptor some time soon. */
+  readonly close: (fd: number) => void;
+}
+
 export class NativeFile implements DiskFile {
   readonly path: string;
   readonly #native: Native;
+  readonly #close: NativeFileDeps['close'];
   readonly #fd: number;
   readonly #isMemory: boolean;
   /** False once the file system has said that it doesn't know such reads. */
@@ -27,8 +34,9 @@ export class NativeFile implements DiskFile {
   #closing: Promise<void> | undefined;
 
   /** Takes the descriptor over. */
-  constructor(native: Native, path: string, fd: number) {
+  constructor({ native, close }: NativeFileDeps, path: string, fd: number) {
     this.#native = native;
+    this.#close = close;
     this.path = path;
     this.#fd = fd;
     this.#isMemory = fs.statfsSync(path).type === tmpfsMagic;
@@ -90,7 +98,7 @@ export class NativeFile implements DiskFile {
   }
 
   close(): Promise<void> {
-    this.#closing ??= Promise.allSettled([...this.#later]).then(() => fs.closeSync(this.#fd));
+    this.#closing ??= Promise.allSettled([...this.#later]).then(() => this.#close(this.#fd));
     return this.#closing;
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -22,6 +22,14 @@ function temporaryFolder(context: TestContext, parent = tmpdir()): string {
   const folder = mkdtempSync(join(parent, 'wharf-disk-'));
   context.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+function attempt<T>(action: () => T): T | undefined {
+  try {
+    return action();
+  } catch {
+    return undefined;
+  }
 }
 
 /** The addon, some of whose calls are answered by the test. */
@@ -45,6 +53,25 @@ describe('a file by the addon', () => {
     assert.equal(file.read(0, into), 100);
     assert.deepEqual(into, bytes);
     await file.close();
+  });
+
+  test('gives its descriptor back behind whoever closes it', { skip }, async (context) => {
+    const folder = temporaryFolder(context);
+    const opened = () =>
+      readdirSync('/proc/self/fd').filter((fd) => {
+        const target = attempt(() => readlinkSync(`/proc/self/fd/${fd}`));
+        return target?.startsWith(folder);
+      }).length;
+    const disk = systemDisk(native);
+    const files = [1, 2, 3].map((number) => disk.open(join(folder, `${number}`), 'create'));
+    for (const file of files) disk.remove(file.path);
+    assert.equal(opened(), 3);
+    await Promise.all(files.map((file) => file.close()));
+    assert.ok(opened() > 0, 'nobody has waited for it');
+    for (let turn = 0; opened() > 0; turn += 1) {
+      assert.ok(turn < 100_000, 'it is never closed');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   });
 
   test('is read by the pool where it is not', { skip }, async (context) => {
