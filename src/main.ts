@@ -27,6 +27,7 @@ import type { Clock } from './ports/clock.ts';
 import type { NativeResult } from './platform/native.ts';
 import { loadNative } from './platform/native.ts';
 import type { Log } from './ports/log.ts';
+import type { NamespaceChange } from './registry/namespace-changes.ts';
 import type { Stack } from './daemon/stack.ts';
 import { openStack } from './daemon/stack.ts';
 
@@ -85,7 +86,8 @@ async function run(settings: Settings, log: Log): Promise<void> {
     news.serve(mounted);
     const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
     const requestCounts = () => mounted.requestCounts();
-    const facts = { startedMs, transport, loopDelay, requestCounts };
+    const tellKernel = (change: NamespaceChange) => news.tellOwn(change);
+    const facts = { startedMs, transport, loopDelay, requestCounts, tellKernel };
     const endpoints = daemonEndpoints(settings, stack, facts);
     const admin = await openAdminServer(settings.admin.port, endpoints);
     const ready = { id: settings.host, mount: settings.mount, admin: admin.url, pid: process.pid };

@@ -93,6 +93,16 @@ export function insideVpool(path: string): string {
   return daemon ? full.slice(daemon.mount.length) : path;
 }
 
+/** The same for a name that may not be there yet: a file beside the vPool is not meant. */
+export function nameInVpool(path: string): string {
+  const inside = insideVpool(path);
+  if (/^([a-z][a-z0-9-]*:)?\//.test(inside)) return inside;
+  throw new CliError(
+    `${path} lies in no vPool: give it as /vm1/disk.raw, as demo:/vm1/disk.raw, or on a mount`,
+    exitCode.usage,
+  );
+}
+
 export async function call<T>(
   admin: string,
   method: 'GET' | 'POST',

@@ -21,6 +21,8 @@ import {
 } from './reports.ts';
 import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
+import type { SizeOptions } from './vdisk-life.ts';
+import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
 
 const program = new Command('wharf')
   .description('A datastore for virtual machines on an object store')
@@ -81,6 +83,19 @@ asking(vdisks, 'list', 'list them').action((options: GlobalOptions) => listVdisk
 asking(vdisks, 'show <path>', 'show one').action((path: string, options: GlobalOptions) =>
   showVdisk(path, options),
 );
+asking(vdisks, 'create <path>', 'make one; it takes no space yet')
+  .requiredOption('--size <size>', 'as 20G, 20GiB or 512M')
+  .action((path: string, options: SizeOptions) => createVdisk(path, options));
+asking(vdisks, 'resize <path>', 'change its size while it is in use')
+  .requiredOption('--size <size>', 'as 20G, 20GiB or 512M')
+  .option('--force', 'shrink it: what lies behind the new end is lost')
+  .action((path: string, options: SizeOptions & { force?: boolean }) => resizeVdisk(path, options));
+asking(vdisks, 'rename <path> <newPath>', 'give it another name or folder').action(
+  (path: string, newPath: string, options: GlobalOptions) => renameVdisk(path, newPath, options),
+);
+asking(vdisks, 'delete <path>', 'remove it and its data')
+  .option('--yes', 'do not ask')
+  .action((path: string, options: GlobalOptions & { yes?: boolean }) => deleteVdisk(path, options));
 asking(vdisks, 'move <path>', 'hand one over to another host')
   .requiredOption('--to <host>', 'id of the host')
   .action((path: string, options: GlobalOptions & { to: string }) => moveVdisk(path, options));

@@ -125,6 +125,7 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
         ['not destaged', formatSize(found.notDestagedBytes)],
         ['owner', `${found.owner}, epoch ${found.epoch}${found.isPinned ? ', pinned' : ''}`],
         ...(found.threshold ? [['handover', describeThreshold(found)]] : []),
+        ['in use', found.isInUse === true ? 'yes' : 'no'],
         ['last changes', found.changes],
         [
           'state',

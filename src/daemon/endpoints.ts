@@ -5,9 +5,11 @@ import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { hostId } from '../core/units.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
-import { findPath, walkVdisks } from '../frontend/admin/vdisks.ts';
+import { VdiskChanges } from '../frontend/admin/vdisk-changes.ts';
+import { walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { Attributes } from '../ports/file-system.ts';
 import type { LoopDelay } from '../platform/loop-delay.ts';
+import type { NamespaceChange } from '../registry/namespace-changes.ts';
 import type { ObjectRecord, Threshold } from '../registry/object-records.ts';
 import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
@@ -15,6 +17,7 @@ import { takeOver } from '../router/moves/takeover.ts';
 import { stackMetrics } from './metrics.ts';
 import type { Stack } from './stack.ts';
 import { writeSize } from './units.ts';
+import { vdiskEndpoints } from './vdisk-endpoints.ts';
 
 export interface VdiskReport {
   readonly path: string;
@@ -35,6 +38,8 @@ export interface VdiskReport {
   readonly changes: string;
   /** Host of the journal's copy. */
   readonly replica?: string;
+  /** Somebody has it open, on whichever host. Of one that is asked for alone. */
+  readonly isInUse?: boolean;
 }
 
 export interface DaemonFacts {
@@ -44,6 +49,8 @@ export interface DaemonFacts {
   readonly transport: string;
   readonly loopDelay: LoopDelay;
   readonly requestCounts: () => Readonly<Record<string, number>>;
+  /** Resolves when the kernel of this host knows what was not changed through its mount. */
+  readonly tellKernel: (change: NamespaceChange) => Promise<void>;
 }
 
 /** In words. */
@@ -97,9 +104,11 @@ function thresholdOf(query: URLSearchParams): Threshold | undefined {
 export function daemonEndpoints(
   settings: Settings,
   stack: Stack,
-  { startedMs, transport, loopDelay, requestCounts }: DaemonFacts,
+  { startedMs, transport, loopDelay, requestCounts, tellKernel }: DaemonFacts,
 ): Endpoints {
-  const { fileSystem, volumes, cache, monitor } = stack;
+  const { fileSystem, volumes, cache, monitor, isReadOnly } = stack;
+  const caller = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const changes = new VdiskChanges({ fileSystem, tellKernel, caller });
   const report = async (path: string, attributes: Attributes): Promise<VdiskReport> => {
     const id = await fileSystem.objectOf(attributes.ino);
     const status = id && volumes.opened(id)?.status();
@@ -142,8 +151,8 @@ export function daemonEndpoints(
     const moving = open.filter(({ isMoving }) => isMoving).length;
     return { driven, forwarded: open.length - driven, moving };
   };
-  const pathOf = (query: URLSearchParams) => {
-    const path = query.get('path') ?? '';
+  const pathOf = (query: URLSearchParams, parameter = 'path') => {
+    const path = query.get(parameter) ?? '';
     const [, vpool, inside] = /^([a-z][a-z0-9-]*):(\/.*)$/.exec(path) ?? [];
     if (vpool !== undefined && vpool !== settings.vpool)
       throw new StorageError('not_found', `no vPool ${vpool} here; this is ${settings.vpool}`);
@@ -151,9 +160,7 @@ export function daemonEndpoints(
   };
   const vdisk = async (query: URLSearchParams) => {
     const path = pathOf(query);
-    const attributes = await findPath(fileSystem, path);
-    if (!attributes.isVolume) throw new StorageError('invalid', `${path} is not a vDisk`);
-    return { path, attributes };
+    return { path, attributes: await changes.find(path) };
   };
   return {
     'GET /healthz': async () => ({ ok: true }),
@@ -200,8 +207,10 @@ export function daemonEndpoints(
     },
     'GET /v1/vdisk': async (query) => {
       const { path, attributes } = await vdisk(query);
-      return report(path, attributes);
+      const isInUse = await fileSystem.isInUse(attributes.ino);
+      return { ...(await report(path, attributes)), isInUse };
     },
+    ...vdiskEndpoints({ changes, report, pathOf, isReadOnly }),
     'POST /v1/vdisk/move': async (query) => {
       const { path, attributes } = await vdisk(query);
       const id = await fileSystem.objectOf(attributes.ino);

@@ -125,6 +125,11 @@ export class WharfFileSystem implements FileSystem {
     return this.#use(ino, ({ handle }) => handle.sync());
   }
 
+  /** Whether somebody has the file open, here or on another host. */
+  async isInUse(ino: Ino): Promise<boolean> {
+    return this.#deletion.isInUse((await this.#deps.namespace.inode(ino)).record);
+  }
+
   async lookup(parent: Ino, name: string): Promise<Attributes> {
     const { namespace } = this.#deps;
     const directory = await namespace.directory(parent);

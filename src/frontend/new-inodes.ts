@@ -52,7 +52,7 @@ export class NewInodes {
     const inherits = parent !== undefined && (parent.mode & setGroupId) !== 0;
     const isDirectory = what.type === 'directory';
     const mode = (what.mode & 0o7777) | (inherits && isDirectory ? setGroupId : 0);
-    const isVolume = name !== undefined && isVolumeName(name);
+    const isVolume = what.isVolume === true || (name !== undefined && isVolumeName(name));
     const id = () => objectId(Buffer.from(random.bytes(16)).toString('hex'));
     return {
       ...{ ino, type: what.type, mode, linkCount: isDirectory ? 2 : 1, uid: caller.uid },

@@ -58,6 +58,8 @@ export interface NewInode {
   readonly rdev?: number;
   /** Target, of `symlink` alone: 1 to 4095 bytes. */
   readonly target?: string;
+  /** A `file` that the Volume Driver serves whatever its name is. */
+  readonly isVolume?: boolean;
 }
 
 export interface DirectoryEntry {

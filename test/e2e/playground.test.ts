@@ -1,23 +1,14 @@
 /** `wharf up` as a user meets it: real daemon, real mount. */
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { isMounted } from '../../src/frontend/fuse/mount.ts';
+import { wharf } from '../support/command.ts';
 import { cannotMount, Playground, sh } from '../support/playground.ts';
 
 const skip = cannotMount;
-const cli = join(import.meta.dirname, '../../src/cli/main.ts');
-
-function wharf(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  return new Promise((resolve) =>
-    execFile(process.execPath, [cli, ...argv], (error, stdout, stderr) =>
-      resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
-    ),
-  );
-}
 
 describe('a playground', { skip }, () => {
   test('keeps files, folders, links and their attributes over a restart', async () => {

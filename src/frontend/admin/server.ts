@@ -19,7 +19,11 @@ const statusOf: Partial<Record<ErrorCode, number>> = {
   unsupported: 400,
   not_found: 404,
   not_directory: 404,
+  too_large: 400,
+  name_too_long: 400,
+  exists: 409,
   busy: 409,
+  read_only: 403,
   unavailable: 503,
 };
 

@@ -59,6 +59,12 @@ export class KernelNews implements Belief {
     this.#mount = mount;
   }
 
+  /** This host has changed it past its mount. Resolves when the kernel knows. */
+  async tellOwn(change: NamespaceChange): Promise<void> {
+    this.#changes += 1;
+    await this.#tell(change);
+  }
+
   #add(change: NamespaceChange): void {
     if (!this.#mount) return;
     const key = change.kind === 'entry' ? `e${change.parent}/${change.name}` : `i${change.ino}`;
@@ -73,15 +79,18 @@ export class KernelNews implements Belief {
     this.#isTelling = true;
     for (const [key, change] of this.#waiting) {
       this.#waiting.delete(key);
-      if (change.kind === 'entry') await this.#mount?.invalidateEntry(change.parent, change.name);
-      else
-        await this.#mount?.invalidateInode(
-          change.ino,
-          change.what === 'data' ? 'all' : 'attributes',
-        );
+      await this.#tell(change);
     }
     this.#isTelling = false;
     this.#isOverflowTold = false;
+  }
+
+  async #tell(change: NamespaceChange): Promise<void> {
+    if (change.kind === 'entry') await this.#mount?.invalidateEntry(change.parent, change.name);
+    else {
+      const what = change.what === 'data' ? 'all' : 'attributes';
+      await this.#mount?.invalidateInode(change.ino, what);
+    }
   }
 
   #tellOverflow(): void {
