@@ -165,6 +165,17 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   return number(env, status < 0 ? -errno : 0);
 }
 
+// (fd, offset, hole) -> where the next data or hole is, or -errno
+napi_value seek(napi_env env, napi_callback_info info) {
+  Arguments<3> arguments(env, info);
+  bool hole = false;
+  napi_get_value_bool(env, arguments[2], &hole);
+  const int whence = hole ? SEEK_HOLE : SEEK_DATA;
+  const off_t found =
+      lseek(static_cast<int>(integerOf(env, arguments[0])), integerOf(env, arguments[1]), whence);
+  return number(env, found < 0 ? -errno : found);
+}
+
 // (fd) -> 0, or -EWOULDBLOCK while another process holds it
 napi_value lockExclusive(napi_env env, napi_callback_info info) {
   Arguments<1> arguments(env, info);
@@ -190,6 +201,7 @@ void registerFileIo(napi_env env, napi_value exports) {
   define(env, exports, "dataSync", dataSync);
   define(env, exports, "writeParts", writeParts);
   define(env, exports, "allocate", allocate);
+  define(env, exports, "seek", seek);
   define(env, exports, "lockExclusive", lockExclusive);
   define(env, exports, "bootTimeMs", bootTimeMs);
 }

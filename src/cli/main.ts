@@ -6,6 +6,7 @@ import { describeError } from '../core/errors.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import { drainHost } from './drain.ts';
+import type { CopyOptions } from './image-place.ts';
 import type { FollowOptions, GlobalOptions, PinOptions } from './reports.ts';
 import {
   followVdisk,
@@ -21,6 +22,8 @@ import {
 } from './reports.ts';
 import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
+import { exportVdisk } from './vdisk-export.ts';
+import { importVdisk } from './vdisk-import.ts';
 import type { SizeOptions } from './vdisk-life.ts';
 import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
 
@@ -96,6 +99,14 @@ asking(vdisks, 'rename <path> <newPath>', 'give it another name or folder').acti
 asking(vdisks, 'delete <path>', 'remove it and its data')
   .option('--yes', 'do not ask')
   .action((path: string, options: GlobalOptions & { yes?: boolean }) => deleteVdisk(path, options));
+asking(vdisks, 'import <file> <path>', 'make one of an image: raw, qcow2, vmdk, vhdx; -: of a pipe')
+  .option('--format <format>', 'of the image; otherwise its content says it')
+  .option('--force', 'replace a vDisk of that name')
+  .action((file: string, path: string, options: CopyOptions) => importVdisk(file, path, options));
+asking(vdisks, 'export <path> <file>', 'make an image of one; -: into a pipe')
+  .option('--format <format>', 'of the image: raw, qcow2, vmdk or vhdx', 'raw')
+  .option('--force', 'replace a file of that name')
+  .action((path: string, file: string, options: CopyOptions) => exportVdisk(path, file, options));
 asking(vdisks, 'move <path>', 'hand one over to another host')
   .requiredOption('--to <host>', 'id of the host')
   .action((path: string, options: GlobalOptions & { to: string }) => moveVdisk(path, options));

@@ -17,6 +17,8 @@ export interface Native {
   /** All parts, one behind another; bytes written. */
   writeParts(fd: number, parts: readonly Uint8Array[], offset: number): number;
   allocate(fd: number, offset: number, length: number, punch: boolean): number;
+  /** Where the next data is, or the next hole (lseek(2)), or -errno. */
+  seek(fd: number, offset: number, hole: boolean): number;
   lockExclusive(fd: number): number;
   bootTimeMs(): number;
   crc32c(bytes: Uint8Array, seed: number): number;
