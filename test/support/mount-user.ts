@@ -37,8 +37,9 @@ export class MountUser implements AsyncDisposable {
   #lastNumber = 0;
   /** When a call last returned without an error. */
   lastDoneMs = 0;
-  /** When one first did, after this was taken away. */
+  /** When one first did since `watchFrom`, whenever that is told. */
   firstDoneMs: number | undefined;
+  #watchedFromMs = 0;
 
   private constructor(path: string) {
     this.#child = fork(program, [path], {
@@ -60,6 +61,11 @@ export class MountUser implements AsyncDisposable {
     const [first] = (await Promise.race([once(user.#child, 'message'), user.#closed])) as [unknown];
     if (first !== 'ready') throw new Error(`${path} can't be opened`);
     return user;
+  }
+
+  watchFrom(ms: number): void {
+    this.#watchedFromMs = ms;
+    this.firstDoneMs = undefined;
   }
 
   /** Calls that have not returned. */
@@ -89,7 +95,7 @@ export class MountUser implements AsyncDisposable {
     });
     if (done.failure !== undefined) throw new Error(`${what} at ${offset}: ${done.failure}`);
     this.lastDoneMs = done.atMs;
-    this.firstDoneMs ??= done.atMs;
+    if (done.atMs >= this.#watchedFromMs) this.firstDoneMs ??= done.atMs;
     return done;
   }
 

@@ -11,7 +11,7 @@ import type { Daemon } from '../../support/daemon.ts';
 import { etcdMissing } from '../../support/etcd.ts';
 import { reachStep } from '../../support/handover-steps.ts';
 import { Hosts, lease } from '../../support/hosts.ts';
-import { wallMsOf } from '../../support/mount-user.ts';
+import { nowMs, wallMsOf } from '../../support/mount-user.ts';
 import { cannotMount } from '../../support/playground.ts';
 
 /** Of times in logs, and between two readings of two clocks. */
@@ -59,9 +59,9 @@ describe('a host that stands still for longer than its lease', {
       const [atStopped, atOther] = isA ? users : ([users[1], users[0]] as const);
       const joinedBefore = joinsIn(stopped.log).length;
       const standing = standStill(stopped, other, () => hosts.load.progress(atOther));
-      // What was answered before it stopped has been told by then.
+      // What was answered before it stopped has reached its caller by then.
       await sleep(lease.marginMs);
-      atStopped.firstDoneMs = undefined;
+      atStopped.watchFrom(nowMs());
       await standing;
       await Promise.all(users.map((user) => hosts.load.progress(user)));
       assert.equal(await hosts.ownerBy(stopped), await hosts.ownerBy(other));

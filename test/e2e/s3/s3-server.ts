@@ -6,10 +6,14 @@ import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { S3Backend } from '../../../src/backend/s3-backend.ts';
+import { RetryMonitor, withRetry } from '../../../src/backend/with-retry.ts';
 import { MiB } from '../../../src/core/units.ts';
+import { seededRandom } from '../../../src/platform/random.ts';
+import { systemClock } from '../../../src/platform/system-clock.ts';
 import type { ConditionalPut } from '../../../src/ports/blob-store.ts';
 import { blobStoreSuite } from '../../conformance/blob-store.ts';
 import { cannotMount, Playground } from '../../support/playground.ts';
+import { quietLog } from '../../support/quiet-log.ts';
 import type { S3Server } from '../../support/servers.ts';
 
 export function s3ServerSuite(
@@ -35,7 +39,12 @@ export function s3ServerSuite(
       await backend.probe('wharf-probe');
       for (const bucket of await backend.listBuckets({ prefix: '' }))
         await backend.deleteBucket(bucket);
-      return { backend, [Symbol.asyncDispose]: () => backend.close() };
+      // A server on a busy machine asks for patience at times.
+      const clock = systemClock(undefined);
+      const monitor = new RetryMonitor(clock, quietLog());
+      const deps = { clock, random: seededRandom(1), monitor };
+      const patient = withRetry(backend, deps, { firstPauseMs: 100, pauseMsMax: 1000 });
+      return { backend: patient, [Symbol.asyncDispose]: () => backend.close() };
     });
 
     test('tells how it treats a conditional put', async () => {
