@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { Command } from 'commander';
 import { describeError } from '../core/errors.ts';
+import { bashCompletion } from './completion.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import { drainHost } from './drain.ts';
@@ -128,6 +129,13 @@ asking(vdisks, 'takeover <path>', 'have one served whose owner is gone')
 asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
   (path: string, options: GlobalOptions) => syncVdisk(path, options),
 );
+
+program
+  .command('completion')
+  .description('completion of commands and flags by a shell')
+  .command('bash')
+  .description('print a script for bash: source <(wharf completion bash)')
+  .action(() => void process.stdout.write(bashCompletion(program)));
 
 try {
   await program.parseAsync();

@@ -122,6 +122,8 @@ describe('a playground', { skip }, () => {
       await assert.rejects(fs.writeFile(join(mount, 'new'), ''), refused);
       await assert.rejects(fs.open(join(mount, 'disk.raw'), 'r+'), refused);
       await assert.rejects(fs.unlink(join(mount, 'note.txt')), refused);
+      const made = await wharf('vdisk', 'create', join(mount, 'new.raw'), '--size', '1M');
+      assert.deepEqual([made.code, /vPool is read-only/.test(made.stderr)], [1, true]);
       assert.equal(await playground.stop(), 0);
       await sh('mount', '-o', 'remount,rw', store);
       await playground.start();

@@ -120,6 +120,16 @@ describe('images', { skip: cannotMount }, () => {
     assert.deepEqual([zero.sizeBytes, zero.usedBytes], [3_000_000, 0]);
   });
 
+  test('show on a terminal how far they are', async () => {
+    const slowly = `(head -c 2M /dev/urandom; sleep 1; head -c 2M /dev/urandom)`;
+    const line = `${slowly} | {wharf} vdisk import - /vm1/shown.raw ${given.join(' ')}`;
+    const words = `'${process.execPath}' '${wharfFile}'`;
+    const shown = await sh('script', '-qec', line.replace('{wharf}', words), '/dev/null');
+    const [, first = '', ...rest] = shown.split('\r\u001b[K');
+    assert.match(first, /^\d\.\d MiB, \d+\.?\d* [KMG]iB\/s$/);
+    assert.match(rest.at(-1) ?? '', /^\/vm1\/shown\.raw: 4\.0 MiB, 4\.0 MiB used, from raw/);
+  });
+
   test('of other formats are told by their content, and converted', { skip: noQemu }, async () => {
     for (const format of ['qcow2', 'vmdk', 'vhdx']) {
       const [image, disk] = [file(`${format}.raw`), `/vm1/${format}`];
