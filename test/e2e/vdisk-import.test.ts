@@ -248,14 +248,18 @@ describe('images', { skip: cannotMount }, () => {
         child.on('close', (code, by) => resolve({ code, by })),
       );
       child.stdin.on('error', () => {});
-      child.stdin.write(Buffer.alloc(3 * MiB, 1));
-      await until(async () => {
-        const names = await fs.readdir(at('vm1'));
-        const [name] = names.filter((one) => one.startsWith('.wharf-'));
-        return name !== undefined && (await fs.stat(at(`vm1/${name}`))).size >= MiB;
-      });
-      child.kill(signal);
-      assert.deepEqual(await ended, { code: null, by: signal });
+      try {
+        child.stdin.write(Buffer.alloc(3 * MiB, 1));
+        await until(async () => {
+          const names = await fs.readdir(at('vm1'));
+          const [name] = names.filter((one) => one.startsWith('.wharf-'));
+          return name !== undefined && (await fs.stat(at(`vm1/${name}`))).size >= MiB;
+        });
+        child.kill(signal);
+        assert.deepEqual(await ended, { code: null, by: signal });
+      } finally {
+        child.kill('SIGKILL');
+      }
       assert.equal(existsSync(at('vm1/stopped.raw')), false);
       await nothingLeft();
     });

@@ -86,7 +86,7 @@ export class VdiskChanges {
     const { fileSystem } = this.#deps;
     await this.find(path);
     const [from, to] = [await this.#placeOf(path), await this.#placeOf(newPath)];
-    if (how === 'replace') await this.refuseReplacing(newPath);
+    if (how === 'replace') await this.#refuseReplacing(newPath);
     await explainStanding(newPath, () => fileSystem.rename(from, to, how));
     await this.#tellOf(from);
     await this.#tellOf(to);
@@ -111,7 +111,7 @@ export class VdiskChanges {
   }
 
   /** `busy`, `is_directory`, `invalid`. */
-  async refuseReplacing(path: string): Promise<void> {
+  async #refuseReplacing(path: string): Promise<void> {
     const { fileSystem } = this.#deps;
     const standing = await findPath(fileSystem, path).catch((error: unknown) => {
       if (!isStorageError(error, 'not_found')) throw error;
