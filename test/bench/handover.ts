@@ -53,7 +53,11 @@ export async function handover(report: Report): Promise<void> {
     report.title(`${name}, ${moves} moves`);
     report.line('a move, ms', tookMs);
     report.line('longest pause without a move, ms', undisturbed);
-    report.line('longest pause with a move, ms', moved, { is: 'at most', value: pauseMsMax });
+    report.line('longest pause with a move, ms', moved, {
+      is: 'at most',
+      value: pauseMsMax,
+      of: 'p99',
+    });
     report.ratio('with / without', moved, undisturbed);
   }
 }
