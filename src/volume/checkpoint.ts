@@ -21,6 +21,9 @@ import type { PageTree } from './page-tree.ts';
 import { emptyWords, newPage } from './page-tree.ts';
 import type { SegmentUsage } from './segment-usage.ts';
 
+/** Written before others have their turn: a page of a large delta costs some 40 microseconds. */
+const pagesPerTurn = 64;
+
 export interface CheckpointDeps {
   readonly tree: PageTree;
   readonly usage: SegmentUsage;
@@ -28,6 +31,7 @@ export interface CheckpointDeps {
   readonly log: Log;
   /** What moves to new segments on the occasion. */
   readonly relocations: Relocations;
+  readonly yieldTurn: () => Promise<void>;
 }
 
 export class Checkpoint {
@@ -38,6 +42,7 @@ export class Checkpoint {
   #nextRow = 0;
   #nextMove = 0;
   #blocksGained = 0;
+  #pages = 0;
 
   constructor(deps: CheckpointDeps, delta: BlockOverlay) {
     this.#deps = deps;
@@ -86,7 +91,7 @@ export class Checkpoint {
     to: Uint32Array,
     toAt: number,
   ): Promise<void> {
-    const { usage, writer } = this.#deps;
+    const { usage, writer, yieldTurn } = this.#deps;
     page.dirty = true;
     usage.remove(from, fromAt);
     if (page.level === 0) this.#rewriteLeaf(page);
@@ -98,6 +103,8 @@ export class Checkpoint {
     }
     await writer.add(page, encodeMapPage(page), to, toAt);
     usage.add(to, toAt);
+    this.#pages += 1;
+    if (this.#pages % pagesPerTurn === 0) await yieldTurn();
   }
 
   /** Blocks that still are where they were moved from. What the delta says of them comes after. */

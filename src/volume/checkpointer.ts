@@ -162,7 +162,7 @@ export class Checkpointer {
   }
 
   async #checkpoint(how: 'compacting' | 'plain'): Promise<void> {
-    const { map, committer, log } = this.#deps;
+    const { map, committer, clock, log } = this.#deps;
     this.#usage ??= await this.#loadUsage();
     const usage = this.#usage;
     const { head } = committer;
@@ -178,7 +178,9 @@ export class Checkpointer {
     const covered = committer.head.tail;
     for (const { epoch, first, last } of covered)
       for (let sequence = first; sequence <= last; sequence += 1) usage.register(epoch, sequence);
-    const checkpoint = new Checkpoint({ tree: map.tree, usage, writer, log, relocations }, delta);
+    const yieldTurn = () => clock.sleep(0);
+    const deps = { tree: map.tree, usage, writer, log, relocations, yieldTurn };
+    const checkpoint = new Checkpoint(deps, delta);
     const root = await checkpoint.writeTree();
     const usagePlaces = await this.#writeUsage(usage, writer);
     await writer.finish();
