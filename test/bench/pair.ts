@@ -18,9 +18,16 @@ export class Pair implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'wharf-bench-'));
   readonly #closing = new AsyncDisposableStack();
   #daemons: readonly Daemon[] = [];
+  #ended: Promise<void> | undefined;
 
   private constructor() {
     this.#closing.defer(() => rmSync(this.#folder, { recursive: true, force: true }));
+    // Whoever uses it then fails, and cleans up.
+    const end = () => void this[Symbol.asyncDispose]();
+    for (const signal of ['SIGINT', 'SIGTERM']) {
+      process.on(signal, end);
+      this.#closing.defer(() => void process.off(signal, end));
+    }
   }
 
   static async start(settings: Partial<SettingsInput> = {}): Promise<Pair> {
@@ -68,7 +75,12 @@ export class Pair implements AsyncDisposable {
     for (const daemon of this.#daemons) await daemon.start();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
     await Promise.all(this.#daemons.map((daemon) => daemon.end('SIGKILL')));
     await this.#closing.disposeAsync();
   }
