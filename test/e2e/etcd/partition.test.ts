@@ -71,6 +71,22 @@ describe('hosts that are cut off', {
       assert.match(hosts.a.log, /joined again/);
     });
 
+  test('all from the registry: I/O goes on while leases are valid, waits, and goes on', async () => {
+    await using hosts = await start();
+    const users = await hosts.useBoth();
+    await hosts.hasCopy();
+    const cutMs = nowMs();
+    for (const host of ['a', 'b'] as const) await hosts.networks.cut(host, 'registry');
+    await sleep(3 * lease.timeMs);
+    for (const user of users) {
+      assert.ok(user.lastDoneMs > cutMs, 'it was served while the lease was valid');
+      assert.ok(user.lastDoneMs < cutMs + lease.timeMs, `${user.lastDoneMs - cutMs} ms after it`);
+      assert.ok(user.underWay > 0);
+    }
+    for (const host of ['a', 'b'] as const) await hosts.networks.mend(host);
+    await hosts.goOn(users);
+  });
+
   test('from the host of its copy: the owner goes on without, recorded first', async () => {
     await using hosts = await start();
     const users = await hosts.useBoth();
