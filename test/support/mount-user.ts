@@ -37,7 +37,7 @@ export class MountUser implements AsyncDisposable {
   #lastNumber = 0;
   /** When a call last returned without an error. */
   lastDoneMs = 0;
-  /** When one first did since `watchFrom`, whenever that is told. */
+  /** When one first did of those that were made since `watchFrom`. */
   firstDoneMs: number | undefined;
   #watchedFromMs = 0;
 
@@ -87,6 +87,7 @@ export class MountUser implements AsyncDisposable {
   }
 
   async #order(what: Order['what'], offset: number, bytes: Uint8Array): Promise<Done> {
+    const issuedMs = nowMs();
     this.#lastNumber += 1;
     const number = this.#lastNumber;
     const done = await new Promise<Done>((resolve) => {
@@ -95,7 +96,7 @@ export class MountUser implements AsyncDisposable {
     });
     if (done.failure !== undefined) throw new Error(`${what} at ${offset}: ${done.failure}`);
     this.lastDoneMs = done.atMs;
-    if (done.atMs >= this.#watchedFromMs) this.firstDoneMs ??= done.atMs;
+    if (issuedMs >= this.#watchedFromMs) this.firstDoneMs ??= done.atMs;
     return done;
   }
 

@@ -59,7 +59,7 @@ describe('a host that stands still for longer than its lease', {
       const [atStopped, atOther] = isA ? users : ([users[1], users[0]] as const);
       const joinedBefore = joinsIn(stopped.log).length;
       const standing = standStill(stopped, other, () => hosts.load.progress(atOther));
-      // What was answered before it stopped has reached its caller by then.
+      // Answers that were on their way when it stopped arrive when it goes on; they are as old as that.
       await sleep(lease.marginMs);
       atStopped.watchFrom(nowMs());
       await standing;
