@@ -13,7 +13,7 @@ import type { NamespaceChange } from '../registry/namespace-changes.ts';
 import type { ObjectRecord, Threshold } from '../registry/object-records.ts';
 import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
-import { takeOver } from '../router/moves/takeover.ts';
+import { isAbandoned, takeOver } from '../router/moves/takeover.ts';
 import { stackMetrics } from './metrics.ts';
 import type { Stack } from './stack.ts';
 import { writeSize } from './units.ts';
@@ -132,9 +132,7 @@ export function daemonEndpoints(
   };
   /** For whom a volume waits whose owner is gone, and what an administrator may do. */
   const whyItWaits = async (path: string, record: ObjectRecord) => {
-    const { kind, owner, tail } = record;
-    if (kind === 'file' || tail === 'backend' || (await stack.hosts.find(owner))) return undefined;
-    if (typeof tail === 'object' && (await stack.hosts.find(tail.host))) return undefined;
+    if (!(await isAbandoned(stack, record))) return undefined;
     const most = writeSize(settings.volumes.journalMax);
     return (
       `${whoHas(record)}. To go on without them, and lose what was written since the last change ` +

@@ -23,7 +23,7 @@ export interface TakeoverDeps {
 export async function takeOver(deps: TakeoverDeps, id: ObjectId, accept: boolean): Promise<void> {
   const { router, records, log } = deps;
   const record = await records.get(id);
-  if (await waits(deps, record)) {
+  if (await isAbandoned(deps, record)) {
     if (!accept) throw new StorageError('unavailable', `it waits for ${whoHas(record)}`);
     if (!(await records.acceptLoss(record)))
       throw new StorageError('busy', 'a host that it waits for has come back');
@@ -39,8 +39,8 @@ export async function takeOver(deps: TakeoverDeps, id: ObjectId, accept: boolean
 }
 
 /** Whether nobody who is up has the last changes. */
-async function waits(
-  { hosts }: TakeoverDeps,
+export async function isAbandoned(
+  { hosts }: Pick<TakeoverDeps, 'hosts'>,
   { kind, owner, tail }: ObjectRecord,
 ): Promise<boolean> {
   if (kind === 'file' || tail === 'backend' || (await hosts.find(owner))) return false;
