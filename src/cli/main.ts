@@ -27,6 +27,19 @@ import { exportVdisk } from './vdisk-export.ts';
 import { importVdisk } from './vdisk-import.ts';
 import type { SizeOptions } from './vdisk-life.ts';
 import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
+import type { SureOptions } from './vdisk-snapshots.ts';
+import {
+  cloneVdisk,
+  compactVdisk,
+  createSnapshot,
+  createTemplate,
+  deleteSnapshot,
+  deleteTemplate,
+  flattenVdisk,
+  listSnapshots,
+  listTemplates,
+  rollBack,
+} from './vdisk-snapshots.ts';
 
 const program = new Command('wharf')
   .description('A datastore for virtual machines on an object store')
@@ -108,6 +121,23 @@ asking(vdisks, 'export <path> <file>', 'make an image of one; -: into a pipe')
   .option('--format <format>', 'of the image: raw, qcow2, vmdk or vhdx', 'raw')
   .option('--force', 'replace a file of that name')
   .action((path: string, file: string, options: CopyOptions) => exportVdisk(path, file, options));
+asking(
+  vdisks,
+  'clone <source> <path>',
+  'make one of another, or of PATH@SNAPSHOT: takes no space',
+).action((source: string, path: string, options: GlobalOptions) =>
+  cloneVdisk(source, path, options),
+);
+asking(
+  vdisks,
+  'flatten <path>',
+  'copy what a clone reads from its source, so that it stands alone',
+).action((path: string, options: GlobalOptions) => flattenVdisk(path, options));
+asking(vdisks, 'compact <path>', 'win space back on the object store')
+  .option('--dry-run', 'only say what would be done')
+  .action((path: string, options: GlobalOptions & { dryRun?: boolean }) =>
+    compactVdisk(path, options),
+  );
 asking(vdisks, 'move <path>', 'hand one over to another host')
   .requiredOption('--to <host>', 'id of the host')
   .action((path: string, options: GlobalOptions & { to: string }) => moveVdisk(path, options));
@@ -129,6 +159,38 @@ asking(vdisks, 'takeover <path>', 'have one served whose owner is gone')
 asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
   (path: string, options: GlobalOptions) => syncVdisk(path, options),
 );
+
+const snapshots = vdisks.command('snapshot').description('states of one that are kept');
+asking(
+  snapshots,
+  'create <path> [name]',
+  'keep it as it is now; the name is the time otherwise',
+).action((path: string, name: string | undefined, options: GlobalOptions) =>
+  createSnapshot(path, name, options),
+);
+asking(snapshots, 'list <path>', 'list them').action((path: string, options: GlobalOptions) =>
+  listSnapshots(path, options),
+);
+asking(snapshots, 'delete <path> <name>', 'give one up')
+  .option('--yes', 'do not ask')
+  .action((path: string, name: string, options: SureOptions) =>
+    deleteSnapshot(path, name, options),
+  );
+asking(snapshots, 'rollback <path> <name>', 'make the disk what it was then')
+  .option('--yes', 'do not ask')
+  .option('--force', 'although somebody has it open')
+  .action((path: string, name: string, options: SureOptions & { force?: boolean }) =>
+    rollBack(path, name, options),
+  );
+
+const templates = program.command('template').description('vDisks to make clones of');
+asking(templates, 'create <path>', 'make a vDisk one: it is not written any more').action(
+  (path: string, options: GlobalOptions) => createTemplate(path, options),
+);
+asking(templates, 'list', 'list them').action((options: GlobalOptions) => listTemplates(options));
+asking(templates, 'delete <path>', 'remove one that has no clones')
+  .option('--yes', 'do not ask')
+  .action((path: string, options: SureOptions) => deleteTemplate(path, options));
 
 program
   .command('completion')

@@ -121,8 +121,9 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
       [
         ['path', found.path],
         ['size', formatSize(found.sizeBytes)],
-        ['used', formatSize(found.usedBytes)],
+        ['used', describeUse(found)],
         ['not destaged', formatSize(found.notDestagedBytes)],
+        ['cached here', formatSize(found.cachedBytes ?? 0)],
         ['owner', `${found.owner}, epoch ${found.epoch}${found.isPinned ? ', pinned' : ''}`],
         ...(found.threshold ? [['handover', describeThreshold(found)]] : []),
         ['in use', found.isInUse === true ? 'yes' : 'no'],
@@ -134,6 +135,12 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
       ],
     ),
   );
+}
+
+function describeUse({ usedBytes, uniqueBytes, sharedBytes = 0 }: VdiskReport): string {
+  if (uniqueBytes === undefined || sharedBytes === 0) return formatSize(usedBytes);
+  const parts = `${formatSize(uniqueBytes)} its own, ${formatSize(sharedBytes)} of its source`;
+  return `${formatSize(usedBytes)}: ${parts}`;
 }
 
 export async function moveVdisk(

@@ -1,9 +1,9 @@
 /** `wharf vdisk create`, `resize`, `rename` and `delete`. */
 
-import { createInterface } from 'node:readline/promises';
 import type { VdiskReport } from '../daemon/endpoints.ts';
 import { formatSize, parseSize } from '../daemon/units.ts';
 import { call, findAdmin, insideVpool, nameInVpool } from './client.ts';
+import { confirm } from './confirm.ts';
 import { CliError, exitCode } from './exit-code.ts';
 import type { GlobalOptions } from './reports.ts';
 import { print } from './reports.ts';
@@ -61,7 +61,7 @@ export async function deleteVdisk(
   const admin = findAdmin(options.admin, path);
   const query = { path: insideVpool(path) };
   const found = await call<VdiskReport>(admin, 'GET', '/v1/vdisk', query);
-  if (options.yes !== true) await confirm(found);
+  await confirm(options, 'Delete', describe(found), 'deleted');
   interface Deleted {
     readonly path: string;
     readonly wasInUse: boolean;
@@ -71,17 +71,7 @@ export async function deleteVdisk(
   print(options, deleted, () => `${deleted.path}: deleted${rest}\n`);
 }
 
-async function confirm({ path, sizeBytes, usedBytes, isInUse }: VdiskReport): Promise<void> {
+function describe({ path, sizeBytes, usedBytes, isInUse }: VdiskReport): string {
   const use = isInUse === true ? ', OPEN on some host' : '';
-  const what = `${path} (${formatSize(sizeBytes)}, ${formatSize(usedBytes)} used${use})`;
-  if (!process.stdin.isTTY || !process.stderr.isTTY)
-    throw new CliError(`${what} is not deleted without --yes`, exitCode.usage);
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await terminal.question(`Delete ${what}? [y/N] `);
-    if (!/^y(es)?$/i.test(answer.trim()))
-      throw new CliError(`${path} is not deleted`, exitCode.failed);
-  } finally {
-    terminal.close();
-  }
+  return `${path} (${formatSize(sizeBytes)}, ${formatSize(usedBytes)} used${use})`;
 }

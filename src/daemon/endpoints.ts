@@ -4,10 +4,14 @@ import type { Settings } from './settings.ts';
 import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { hostId } from '../core/units.ts';
+import { within } from '../core/within.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
 import { VdiskChanges } from '../frontend/admin/vdisk-changes.ts';
+import { VdiskSnapshots } from '../frontend/admin/vdisk-snapshots.ts';
 import { walkVdisks } from '../frontend/admin/vdisks.ts';
+import type { WharfFileSystem } from '../frontend/filesystem.ts';
 import type { Attributes } from '../ports/file-system.ts';
+import type { CareAnswer } from '../ports/volume-care.ts';
 import type { LoopDelay } from '../platform/loop-delay.ts';
 import type { NamespaceChange } from '../registry/namespace-changes.ts';
 import type { ObjectRecord, Threshold } from '../registry/object-records.ts';
@@ -15,9 +19,13 @@ import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
 import { isAbandoned, takeOver } from '../router/moves/takeover.ts';
 import { stackMetrics } from './metrics.ts';
+import { snapshotEndpoints } from './snapshot-endpoints.ts';
 import type { Stack } from './stack.ts';
-import { writeSize } from './units.ts';
+import { writeMoment, writeSize } from './units.ts';
 import { vdiskEndpoints } from './vdisk-endpoints.ts';
+
+/** How long the owner of a vDisk may look for what it takes. */
+const spaceMsMax = 2000;
 
 export interface VdiskReport {
   readonly path: string;
@@ -38,8 +46,12 @@ export interface VdiskReport {
   readonly changes: string;
   /** Host of the journal's copy. */
   readonly replica?: string;
-  /** Somebody has it open, on whichever host. Of one that is asked for alone. */
+  /** Somebody has it open, on whichever host. This and what follows: of one asked for alone. */
   readonly isInUse?: boolean;
+  /** Bytes of it on this host's SSD. */
+  readonly cachedBytes?: number;
+  readonly uniqueBytes?: number;
+  readonly sharedBytes?: number;
 }
 
 export interface DaemonFacts {
@@ -101,6 +113,35 @@ function thresholdOf(query: URLSearchParams): Threshold | undefined {
   return { reads, writes, windowMs };
 }
 
+/** What the owner says in time. */
+async function spaceOf({ cache, care, clock, records }: Stack, id: ObjectId) {
+  const cachedBytes = cache.cachedBytes(id);
+  let answer: CareAnswer = {};
+  const asking = records
+    .find(id)
+    .then((record) => (record?.kind === 'volume' ? care.ask(id, { do: 'space' }) : {}))
+    .then(
+      (found) => {
+        answer = found;
+      },
+      () => {},
+    );
+  await within(clock, spaceMsMax, asking);
+  return { cachedBytes, ...answer.space };
+}
+
+/** Made where nobody has used the disk so far. */
+async function objectOfDisk(fileSystem: WharfFileSystem, { ino }: Attributes): Promise<ObjectId> {
+  await fileSystem.open(ino);
+  try {
+    const id = await fileSystem.objectOf(ino);
+    if (id === undefined) throw new StorageError('invalid', 'it has no data');
+    return id;
+  } finally {
+    await fileSystem.release(ino);
+  }
+}
+
 export function daemonEndpoints(
   settings: Settings,
   stack: Stack,
@@ -156,6 +197,17 @@ export function daemonEndpoints(
       throw new StorageError('not_found', `no vPool ${vpool} here; this is ${settings.vpool}`);
     return inside ?? path;
   };
+  const refuseReadOnly = () => {
+    if (isReadOnly)
+      throw new StorageError('read_only', 'the vPool is read-only: its object store takes nothing');
+  };
+  const objectOf = (disk: Attributes) => objectOfDisk(fileSystem, disk);
+  const snapshots = new VdiskSnapshots({
+    ...{ ...stack, changes, objectOf, writeMoment },
+    detach: (id) => fileSystem.detach(id),
+    prepare: (id, head) => volumes.prepare(id, head),
+    making: (id, head) => stack.records.making(id, hostId(settings.host), head),
+  });
   const vdisk = async (query: URLSearchParams) => {
     const path = pathOf(query);
     return { path, attributes: await changes.find(path) };
@@ -206,9 +258,15 @@ export function daemonEndpoints(
     'GET /v1/vdisk': async (query) => {
       const { path, attributes } = await vdisk(query);
       const isInUse = await fileSystem.isInUse(attributes.ino);
-      return { ...(await report(path, attributes)), isInUse };
+      const found = await report(path, attributes);
+      const id = found.waiting === undefined && (await fileSystem.objectOf(attributes.ino));
+      return { ...found, isInUse, ...(id && (await spaceOf(stack, id))) };
     },
-    ...vdiskEndpoints({ changes, report, pathOf, isReadOnly }),
+    ...vdiskEndpoints({ changes, report, pathOf, refuseReadOnly }),
+    ...snapshotEndpoints({
+      ...{ fileSystem, snapshots, care: stack.care, report, pathOf, objectOf, refuseReadOnly },
+      find: (path) => changes.find(path),
+    }),
     'POST /v1/vdisk/move': async (query) => {
       const { path, attributes } = await vdisk(query);
       const id = await fileSystem.objectOf(attributes.ino);

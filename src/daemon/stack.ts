@@ -11,10 +11,13 @@ import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
 import { describeError } from '../core/errors.ts';
+import { TaskGroup } from '../core/task-group.ts';
+import type { ObjectId } from '../core/units.ts';
 import { FileDriver } from '../file/file-driver.ts';
-import { isOfReplica } from '../format/peer-message.ts';
+import { isOfReplica, peerKind } from '../format/peer-message.ts';
 import { FileLocks } from '../frontend/file-locks.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
+import { Lineage } from '../frontend/lineage.ts';
 import { ReplicaHosts } from '../log/replica-hosts.ts';
 import { ReplicaServer } from '../log/replica-server.ts';
 import { readBootId } from '../platform/boot-id.ts';
@@ -24,17 +27,21 @@ import { systemRandom } from '../platform/random.ts';
 import { systemClock } from '../platform/system-clock.ts';
 import { systemDisk } from '../platform/system-disk.ts';
 import type { Backend } from '../ports/blob-store.ts';
+import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
 import type { HostRecords } from '../registry/host-records.ts';
 import { CachedRegistry } from '../registry/cached-registry.ts';
 import { Namespace, namespaceGroups } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
+import { SnapshotRecords } from '../registry/snapshot-records.ts';
 import { EtcdRegistry } from '../registry/etcd-registry.ts';
 import { SqliteRegistry } from '../registry/sqlite-registry.ts';
 import { openVpool } from '../registry/vpool-record.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
+import { ClusterCare } from '../router/cluster-care.ts';
 import { Drain } from '../router/moves/drain.ts';
 import { ClusterLocks } from '../router/locks/cluster-locks.ts';
 import type { Tails } from '../router/moves/handover.ts';
@@ -53,6 +60,8 @@ const groupsMax = 50_000;
 
 export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
+  readonly random: Random;
+  readonly checksum: Checksum;
   readonly fileSystem: WharfFileSystem;
   readonly locks: FileLocks;
   readonly router: ObjectRouter;
@@ -61,6 +70,10 @@ export interface Stack extends AsyncDisposable {
   readonly volumes: VolumeDriver;
   readonly files: FileDriver;
   readonly records: ObjectRecords;
+  readonly snapshots: SnapshotRecords;
+  readonly care: ClusterCare;
+  /** What nobody reaches any more of a volume is deleted soon. */
+  readonly collect: (id: ObjectId) => void;
   readonly hosts: HostRecords;
   readonly cache: SegmentCache;
   /** The registry with a cache of the namespace. */
@@ -109,6 +122,7 @@ async function assemble(
   const registry = withRegistryRetry(bare, { clock, random, log }, settings.host);
   const vpool = await openVpool(registry, random, settings.vpool);
   const records = new ObjectRecords(registry);
+  const snapshots = new SnapshotRecords(registry);
 
   const bucketPrefix = `wharf-${vpool.name}`;
   const { backend, monitor, metrics, isReadOnly } = await openBackend(
@@ -152,7 +166,7 @@ async function assemble(
   const { hosts, peers } = cluster;
   const volumes = new VolumeDriver(
     {
-      ...{ ...platform, backend, sources: cache, heads: records.heads('volume') },
+      ...{ ...platform, backend, sources: cache, heads: records.heads('volume'), snapshots },
       journalFolder: join(settings.data, 'journal'),
       bucketOf: (id) => `${bucketPrefix}-${id}`,
       replication: {
@@ -208,15 +222,32 @@ async function assemble(
   closing.defer(() => keeper.close());
   const drain = new Drain({ router, records, hosts, host, log });
   closing.defer(() => drain.stop());
+  const care = new ClusterCare({ ...cluster, router, records, snapshots, volumes });
+  const collecting = new TaskGroup((error) => {
+    log.debug({ error: describeError(error) }, 'space is given back at the next checkpoint');
+  });
+  const collect = (id: ObjectId) =>
+    collecting.run(async () => void (await care.ask(id, { do: 'collect' })));
+  const lineage = new Lineage({ snapshots, collect });
   const clusterLocks = new ClusterLocks({ ...cluster, router, clock, log });
   closing.defer(() => clusterLocks.close());
   cluster.serve((from, message) => {
     if (isOfReplica(message.kind)) return replicas.handle(from, message);
+    if (message.kind === peerKind.care) return care.handle(message);
     if (isLockMessage(message)) return clusterLocks.handle(from, message);
     return router.handle(from, message);
   });
   const fileSystem = await WharfFileSystem.open(
-    { namespace, objects: router, clock, random, log, host, space: () => spaceOf(backend) },
+    {
+      namespace,
+      objects: router,
+      lineage,
+      clock,
+      random,
+      log,
+      host,
+      space: () => spaceOf(backend),
+    },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
@@ -231,6 +262,8 @@ async function assemble(
   return {
     ...{
       clock,
+      random,
+      checksum,
       log,
       names,
       fileSystem,
@@ -240,6 +273,9 @@ async function assemble(
       volumes,
       files,
       records,
+      snapshots,
+      care,
+      collect,
       cache,
       monitor,
       metrics,

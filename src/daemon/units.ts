@@ -34,6 +34,11 @@ export function formatTime(ms: number): string {
   return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${(ms / 60_000).toFixed(1)} min`;
 }
 
+/** ISO 8601, UTC, to the millisecond. */
+export function writeMoment(wallNs: bigint): string {
+  return new Date(Number(wallNs / 1_000_000n)).toISOString();
+}
+
 /** As it stands in settings: in the largest unit that divides it. */
 export function writeSize(bytes: number): string {
   return write(bytes, sizeUnits, 'B');

@@ -1,6 +1,5 @@
 /** The admin API of a vDisk's life: create, resize, rename, delete. */
 
-import { StorageError } from '../core/errors.ts';
 import type { Endpoints, Query } from '../frontend/admin/server.ts';
 import type { VdiskChanges } from '../frontend/admin/vdisk-changes.ts';
 import type { Attributes } from '../ports/file-system.ts';
@@ -11,7 +10,8 @@ export interface VdiskEndpointsDeps {
   readonly report: (path: string, attributes: Attributes) => Promise<VdiskReport>;
   /** Inside the vPool, by the name of the parameter that holds it. */
   readonly pathOf: (query: Query, parameter?: string) => string;
-  readonly isReadOnly: boolean;
+  /** `read_only` where the vPool is. */
+  readonly refuseReadOnly: () => void;
 }
 
 const isSet = (query: Query, name: string) => query.get(name) === '1';
@@ -21,12 +21,8 @@ export function vdiskEndpoints({
   changes,
   report,
   pathOf,
-  isReadOnly,
+  refuseReadOnly,
 }: VdiskEndpointsDeps): Endpoints {
-  const refuseReadOnly = () => {
-    if (isReadOnly)
-      throw new StorageError('read_only', 'the vPool is read-only: its object store takes nothing');
-  };
   return {
     'POST /v1/vdisk/create': async (query) => {
       refuseReadOnly();

@@ -3,7 +3,7 @@
  * as a whole in the registry by a transaction that compares the epoch. Little-endian.
  *
  *     0  u32  magic "WHED"
- *     4  u16  version (1)
+ *     4  u16  version (2)
  *     6  u8   level of the root page
  *     7  u8   reserved, zero
  *     8  u32  epoch of the tenure that committed it
@@ -13,26 +13,31 @@
  *    32  u64  blocks that hold data (an estimate)
  *    40  24 B place of the root page (all zero: none)
  *    64  u32  number of usage pieces
- *    68  u32  reserved, zero
- *    72  tail: u32 epoch, u32 first sequence, u32 last sequence: the data segments committed after
- *        the map's checkpoint, in the order in which they are applied to it
+ *    68  u32  number of ancestors
+ *    72  tail: u32 epoch, u32 first sequence, u32 last sequence, u32 origin (as in a place): the data
+ *        segments committed after the map's checkpoint, in the order in which they are applied to it
  *     …  usage: places of the pieces of the table of live bytes by segment
+ *     …  ancestors: ids, 16 B each: what the volume is a clone of, what that is a clone of, and so on
  *     …  u32  CRC-32C of all before it
  */
 
 import { StorageError } from '../core/errors.ts';
+import type { ObjectId } from '../core/units.ts';
+import { objectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
-import { placeBytes, placeWords } from './place.ts';
+import { isHole, placeBytes, placeOrigin, placeWords, setOrigin } from './place.ts';
 
 const magic = 0x4445_4857;
-const version = 1;
+const version = 2;
 const fixedBytes = 72;
-const rangeBytes = 12;
+const rangeBytes = 16;
+const idBytes = 16;
 
 export interface SegmentRange {
   readonly epoch: number;
   readonly first: number;
   readonly last: number;
+  readonly origin: number;
 }
 
 export interface Head {
@@ -46,6 +51,8 @@ export interface Head {
   readonly tail: readonly SegmentRange[];
   /** Places, six words each. */
   readonly usage: Uint32Array;
+  /** By origin, from 1 on. */
+  readonly ancestors: readonly ObjectId[];
 }
 
 export const emptyHead: Head = {
@@ -57,12 +64,32 @@ export const emptyHead: Head = {
   root: new Uint32Array(placeWords),
   tail: [],
   usage: new Uint32Array(0),
+  ancestors: [],
 };
+
+/** The head of a new volume that begins as `parent` was when `kept` was its head. */
+export function cloneHead(kept: Head, parent: ObjectId): Head {
+  const root = kept.root.slice();
+  if (!isHole(root, 0)) setOrigin(root, 0, placeOrigin(root, 0) + 1);
+  return {
+    ...kept,
+    epoch: 0,
+    journalSequence: 0,
+    root,
+    tail: kept.tail.map((range) => ({ ...range, origin: range.origin + 1 })),
+    usage: new Uint32Array(0),
+    ancestors: [parent, ...kept.ancestors],
+  };
+}
 
 export function encodeHead(head: Head, checksum: Checksum): Uint8Array {
   const usageCount = head.usage.length / placeWords;
   const bytes = new Uint8Array(
-    fixedBytes + head.tail.length * rangeBytes + usageCount * placeBytes + 4,
+    fixedBytes +
+      head.tail.length * rangeBytes +
+      usageCount * placeBytes +
+      head.ancestors.length * idBytes +
+      4,
   );
   const view = new DataView(bytes.buffer);
   view.setUint32(0, magic, true);
@@ -76,16 +103,22 @@ export function encodeHead(head: Head, checksum: Checksum): Uint8Array {
   for (let word = 0; word < placeWords; word += 1)
     view.setUint32(40 + word * 4, head.root[word] as number, true);
   view.setUint32(64, usageCount, true);
+  view.setUint32(68, head.ancestors.length, true);
   let at = fixedBytes;
   for (const range of head.tail) {
     view.setUint32(at, range.epoch, true);
     view.setUint32(at + 4, range.first, true);
     view.setUint32(at + 8, range.last, true);
+    view.setUint32(at + 12, range.origin, true);
     at += rangeBytes;
   }
   for (const word of head.usage) {
     view.setUint32(at, word, true);
     at += 4;
+  }
+  for (const id of head.ancestors) {
+    bytes.set(Buffer.from(id, 'hex'), at);
+    at += idBytes;
   }
   view.setUint32(at, checksum.crc32c(bytes.subarray(0, at)), true);
   return bytes;
@@ -106,7 +139,10 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
     corrupt('wrong checksum');
   const ranges = view.getUint32(12, true);
   const pieces = view.getUint32(64, true);
-  if (end !== fixedBytes + ranges * rangeBytes + pieces * placeBytes) corrupt('wrong length');
+  const ancestorCount = view.getUint32(68, true);
+  const usageAt = fixedBytes + ranges * rangeBytes;
+  const ancestorsAt = usageAt + pieces * placeBytes;
+  if (end !== ancestorsAt + ancestorCount * idBytes) corrupt('wrong length');
   const words = (at: number, count: number) =>
     Uint32Array.from({ length: count }, (_, word) => view.getUint32(at + word * 4, true));
   const tail: SegmentRange[] = [];
@@ -116,7 +152,12 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
       epoch: view.getUint32(at, true),
       first: view.getUint32(at + 4, true),
       last: view.getUint32(at + 8, true),
+      origin: view.getUint32(at + 12, true),
     });
+  const ancestors = Array.from({ length: ancestorCount }, (_, index) => {
+    const from = ancestorsAt + index * idBytes;
+    return objectId(Buffer.from(bytes.subarray(from, from + idBytes)).toString('hex'));
+  });
   return {
     rootLevel: view.getUint8(6),
     epoch: view.getUint32(8, true),
@@ -125,6 +166,7 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
     dataBlocks: Number(view.getBigUint64(32, true)),
     root: words(40, placeWords),
     tail,
-    usage: words(at, pieces * placeWords),
+    usage: words(usageAt, pieces * placeWords),
+    ancestors,
   };
 }

@@ -56,6 +56,8 @@ export const peerKind = {
   locksHeld: 26,
   /** To any host: the result is 1 where its front ends have the object open. */
   inUse: 27,
+  /** To the owner: what an administrator asks of a volume (care-message.ts). */
+  care: 28,
   /** Of a replica, from the owner to its host: a copy begins. */
   replicaBegin: 32,
   /** Records of the journal; `offset`: the sequence up to which all are on the backend. */

@@ -6,7 +6,8 @@
  *   word 2  bytes from the start of the segment or journal file
  *   word 3  stored bytes (24 bits) | codec << 24 (0: none)
  *   word 4  CRC-32C of the chunk's plain bytes
- *   word 5  origin << 16: whose segment (0: the volume's own; others: ancestors of a clone)
+ *   word 5  origin << 16: whose segment: 0: of the volume that holds this place; n: of its n-th
+ *           ancestor (1: what it is a clone of)
  *
  * All words zero: a hole. Places live in `Uint32Array`s, never as objects: a million of them are
  * looked up for less than one I/O costs.
@@ -52,6 +53,21 @@ export function setPlace(
   words[at + 3] = length;
   words[at + 4] = checksum;
   words[at + 5] = 0;
+}
+
+export function placeOrigin(words: Uint32Array, at: number): number {
+  return (words[at + placeWord.origin] as number) >>> 16;
+}
+
+export function setOrigin(words: Uint32Array, at: number, origin: number): void {
+  words[at + placeWord.origin] = (origin << 16) >>> 0;
+}
+
+/** Places as an ancestor holds them become places as its `distance`-th descendant does. */
+export function shiftOrigins(words: Uint32Array, distance: number): void {
+  if (distance === 0) return;
+  for (let at = 0; at < words.length; at += placeWords)
+    if (!isHole(words, at)) setOrigin(words, at, placeOrigin(words, at) + distance);
 }
 
 export function isHole(words: Uint32Array, at: number): boolean {

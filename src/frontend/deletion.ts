@@ -12,11 +12,12 @@ import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Objects } from '../ports/objects.ts';
-import type { Write } from '../ports/registry.ts';
+import type { Compare, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { deleteKey, inoOfKey, isAt, keys, putInode } from '../registry/namespace.ts';
 import { encodeRecord, RecordReader } from '../registry/record.ts';
+import type { Lineage } from './lineage.ts';
 
 const attributesPerTransaction = 50;
 /** How often other hosts are asked whether they still use a file that has no name. */
@@ -28,6 +29,7 @@ const drainMsMax = 5000;
 export interface DeletionDeps {
   readonly namespace: Namespace;
   readonly objects: Objects;
+  readonly lineage: Lineage;
   readonly clock: Clock;
   readonly log: Log;
   readonly host: HostId;
@@ -38,6 +40,7 @@ export interface DeletionDeps {
 export class Deletion {
   readonly #namespace: Namespace;
   readonly #objects: Objects;
+  readonly #lineage: Lineage;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #host: HostId;
@@ -47,9 +50,10 @@ export class Deletion {
   /** Files without a name that other hosts use. */
   readonly #awaited = new Set<Ino>();
 
-  constructor({ namespace, objects, clock, log, host, isOpen }: DeletionDeps) {
+  constructor({ namespace, objects, lineage, clock, log, host, isOpen }: DeletionDeps) {
     this.#namespace = namespace;
     this.#objects = objects;
+    this.#lineage = lineage;
     this.#clock = clock;
     this.#log = log;
     this.#host = host;
@@ -63,6 +67,17 @@ export class Deletion {
   async isInUse({ ino, object }: Inode): Promise<boolean> {
     if (this.#isOpen(ino)) return true;
     return object !== undefined && (await this.#objects.isUsedElsewhere(object));
+  }
+
+  /** That nothing but names holds an inode that is to have `linkCount` of them; `busy`. */
+  async unkept({ object }: Inode, linkCount: number): Promise<readonly Compare[]> {
+    if (object === undefined || linkCount > 0) return [];
+    return [await this.#lineage.unkept(object)];
+  }
+
+  /** A clone reads nothing of what it was made of any more: that may go, if it has no name. */
+  async detach(clone: ObjectId): Promise<void> {
+    this.#reconsider(await this.#lineage.detach(clone));
   }
 
   /**
@@ -168,9 +183,20 @@ export class Deletion {
   #deleteSoon(object: ObjectId | undefined): void {
     if (object === undefined) return;
     this.#tasks.run(async () => {
+      // With the last clone that needs it, it is thought of again.
+      if (await this.#lineage.isNeeded(object)) return;
       await this.#objects.delete(object);
+      const parent = await this.#lineage.forget(object);
       const writes = [deleteKey(keys.garbage(object))];
       await this.#namespace.registry.transact({ compares: [], writes });
+      this.#reconsider(parent);
+    });
+  }
+
+  #reconsider(parent: ObjectId | undefined): void {
+    if (parent === undefined) return;
+    this.#tasks.run(async () => {
+      if (await this.#namespace.registry.get(keys.garbage(parent))) this.#deleteSoon(parent);
     });
   }
 }

@@ -8,10 +8,9 @@ import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
-import type { HostId, Ino, ObjectId } from '../core/units.ts';
+import type { Ino, ObjectId } from '../core/units.ts';
 import { fileName } from '../core/units.ts';
 import { within } from '../core/within.ts';
-import type { Clock } from '../ports/clock.ts';
 import type {
   AttributeChange,
   Attributes,
@@ -22,12 +21,11 @@ import type {
   SpaceReport,
 } from '../ports/file-system.ts';
 import { rootIno } from '../ports/file-system.ts';
-import type { Log } from '../ports/log.ts';
-import type { Objects } from '../ports/objects.ts';
 import type { Random } from '../ports/random.ts';
-import type { Inode, Namespace } from '../registry/namespace.ts';
+import type { Inode } from '../registry/namespace.ts';
 import { isAt, keys, putInode } from '../registry/namespace.ts';
 import { applyChange } from './attribute-change.ts';
+import type { DeletionDeps } from './deletion.ts';
 import { Deletion } from './deletion.ts';
 import { ExtendedAttributes } from './extended-attributes.ts';
 import { Names } from './names.ts';
@@ -48,15 +46,9 @@ export interface FileSystemSettings {
   readonly attributeDelayMs: number;
 }
 
-export interface FileSystemDeps {
-  readonly namespace: Namespace;
-  readonly objects: Objects;
-  readonly clock: Clock;
+export interface FileSystemDeps extends Omit<DeletionDeps, 'isOpen'> {
   readonly random: Random;
-  readonly log: Log;
   readonly space: () => Promise<SpaceReport>;
-  /** Whose front end this is. */
-  readonly host: HostId;
 }
 
 export class WharfFileSystem implements FileSystem {
@@ -71,14 +63,14 @@ export class WharfFileSystem implements FileSystem {
   #writingBehind: Promise<void> | undefined;
 
   private constructor(deps: FileSystemDeps, settings: FileSystemSettings) {
-    const { namespace, objects, clock, random, log } = deps;
+    const { namespace, objects, clock, random } = deps;
     this.#deps = deps;
     this.#settings = settings;
     this.#files = new OpenFiles(namespace, objects);
     this.#directories = new DirectoryTimes(namespace);
     this.#extended = new ExtendedAttributes(namespace);
     this.#deletion = new Deletion({
-      ...{ namespace, objects, clock, log, host: deps.host },
+      ...deps,
       isOpen: (ino) => this.#files.get(ino) !== undefined,
     });
     this.#names = new Names({
@@ -123,6 +115,11 @@ export class WharfFileSystem implements FileSystem {
   /** Resolves when all that was written to the file is on the backend. */
   sync(ino: Ino): Promise<void> {
     return this.#use(ino, ({ handle }) => handle.sync());
+  }
+
+  /** A clone reads nothing of what it was made of any more. */
+  detach(clone: ObjectId): Promise<void> {
+    return this.#deletion.detach(clone);
   }
 
   /** Whether somebody has the file open, here or on another host. */

@@ -78,6 +78,8 @@ export class Names {
       writes.push(putInode(inode), namespace.putEntry(parent, cookie, name, ino, inode.type));
       if (inode.object !== undefined)
         writes.push({ key: keys.backReference(inode.object), put: encodeRecord({ ino }) });
+      compares.push(...(what.begun?.compares ?? []));
+      writes.push(...(what.begun?.writes ?? []));
       if (!(await this.#commit(compares, writes))) return undefined;
       this.#deps.touch(parent);
       return inode;
@@ -121,6 +123,7 @@ export class Names {
       const compares = [
         isAt(key, entry.revision),
         isAt(keys.inode(inode.record.ino), inode.revision),
+        ...(await deletion.unkept(inode.record, left)),
       ];
       const writes = deletion.writesForLink(inode.record, left, clock.wallNs(), inUse);
       if (!(await this.#commit(compares, [deleteKey(key), ...writes]))) return undefined;
@@ -214,6 +217,7 @@ export class Names {
         const left = lost.record.linkCount - 1;
         const inUse = left === 0 && (await deletion.isInUse(lost.record));
         change.compares.push(isAt(keys.inode(lost.record.ino), lost.revision));
+        change.compares.push(...(await deletion.unkept(lost.record, left)));
         change.writes.push(...deletion.writesForLink(lost.record, left, clock.wallNs(), inUse));
         after = () => deletion.after(lost.record, left, inUse);
       }

@@ -58,10 +58,13 @@ export class NewInodes {
       ...{ ino, type: what.type, mode, linkCount: isDirectory ? 2 : 1, uid: caller.uid },
       gid: inherits ? parent.gid : caller.gid,
       rdev: what.rdev ?? 0,
-      sizeBytes: what.target?.length ?? 0,
-      allocatedBytes: 0,
+      sizeBytes: what.begun?.sizeBytes ?? what.target?.length ?? 0,
+      allocatedBytes: what.begun?.allocatedBytes ?? 0,
       ...{ accessedNs: now, modifiedNs: now, changedNs: now },
-      ...(what.type === 'file' && { object: id(), kind: isVolume ? 'volume' : 'file' }),
+      ...(what.type === 'file' && {
+        object: what.begun?.object ?? id(),
+        kind: isVolume ? 'volume' : 'file',
+      }),
       ...(what.target !== undefined && { target: what.target }),
     };
   }

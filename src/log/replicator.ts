@@ -68,6 +68,8 @@ interface Waiter {
 export class Replicator {
   readonly #deps: ReplicatorDeps;
   readonly #tasks: TaskGroup;
+  /** Sequence of the last record that was there at first. */
+  readonly #openedAt: number;
   /** What the registry says or, where that is being changed, the more that may rely on it. */
   #recorded: Tail;
   #lastRecord: Promise<void> = Promise.resolve();
@@ -79,8 +81,9 @@ export class Replicator {
   #waiters: Waiter[] = [];
 
   constructor(deps: ReplicatorDeps) {
-    const { tenure, signal, onFailure } = deps;
+    const { tenure, journal, signal, onFailure } = deps;
     this.#deps = deps;
+    this.#openedAt = journal.lastSequence;
     // A copy that this host has made its journal is this SSD's alone.
     this.#recorded = tenure.tail === 'backend' ? 'backend' : 'owner';
     this.#tasks = new TaskGroup((error) => {
@@ -105,6 +108,8 @@ export class Replicator {
 
   /** Changes up to this sequence may be acknowledged, though not as durable, once it resolves. */
   written(sequence: number): Eventually<void> {
+    // A trim of what was never written: there is nothing that could be lost.
+    if (this.#state === 'unchanged' && sequence === this.#openedAt) return;
     this.start();
     this.#needed?.note();
     this.#joining?.note();

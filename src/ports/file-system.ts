@@ -7,7 +7,8 @@
  */
 
 import type { Eventually } from '../core/eventually.ts';
-import type { FileName, Ino } from '../core/units.ts';
+import type { FileName, Ino, ObjectId } from '../core/units.ts';
+import type { Compare, Write } from './registry.ts';
 
 export const rootIno = 1 as Ino;
 
@@ -60,6 +61,17 @@ export interface NewInode {
   readonly target?: string;
   /** A `file` that the Volume Driver serves whatever its name is. */
   readonly isVolume?: boolean;
+  /** Of a file whose data is there already. */
+  readonly begun?: BegunObject;
+}
+
+/** An object that gets its name and all else that makes it one in one transaction. */
+export interface BegunObject {
+  readonly object: ObjectId;
+  readonly sizeBytes: number;
+  readonly allocatedBytes: number;
+  readonly compares: readonly Compare[];
+  readonly writes: readonly Write[];
 }
 
 export interface DirectoryEntry {

@@ -26,6 +26,8 @@ export interface Tenure {
    * is one on this host.
    */
   readonly tail: Tail;
+  /** The object is a template: it is not written. */
+  readonly isFrozen?: boolean;
   /** Fires when the right ends, for whatever reason. */
   readonly signal: AbortSignal;
   /** Throws `fenced` once the right has ended. Cheap enough for every acknowledgement. */

@@ -3,7 +3,7 @@
  * a head is committed together with such a comparison, so of two hosts that think they own an
  * object only the later one commits (invariants 1 and 2).
  *
- *   o<object id>   {kind, owner, epoch, tail, replica, copy, pinned, reads, writes, window}
+ *   o<object id>   {kind, owner, epoch, tail, replica, copy, pinned, frozen, reads, writes, window}
  *   hv<object id>  head of the volume, and
  *   hf<object id>  manifest of the file: opaque bytes. Each kind has its own, so that a file keeps
  *                  its manifest until the volume that it becomes is whole
@@ -48,6 +48,8 @@ export interface ObjectState {
   readonly tail: Tail;
   /** Ownership stays where it is, however much is forwarded. */
   readonly isPinned: boolean;
+  /** A template: it is not written any more. */
+  readonly isFrozen?: boolean;
   /** Undefined: as for all objects of the vPool. */
   readonly threshold?: Threshold | undefined;
 }
@@ -61,13 +63,14 @@ export interface Claim {
   readonly kind: ObjectKind;
   readonly epoch: Epoch;
   readonly tail: Tail;
+  readonly isFrozen: boolean;
 }
 
 /** Opaque bytes that an object's driver finds its data by. */
 export interface Heads {
   loadHead(id: ObjectId): Promise<Uint8Array | undefined>;
-  /** `fenced` once a later tenure has begun. */
-  commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array): Promise<void>;
+  /** Together with `also`. `fenced` once a later tenure has begun. */
+  commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array, also?: readonly Write[]): Promise<void>;
 }
 
 const claimAttemptsMax = 10;
@@ -76,14 +79,14 @@ const objectKey = (id: ObjectId) => `o${id}`;
 const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
 function encode(state: ObjectState): Uint8Array {
-  const { kind, owner, epoch: number, tail, isPinned, threshold } = state;
+  const { kind, owner, epoch: number, tail, isPinned, isFrozen = false, threshold } = state;
   const where =
     typeof tail === 'string' ? { tail } : { tail: 'replica', replica: tail.host, copy: tail.copy };
   const moves = threshold && {
     ...{ reads: threshold.reads, writes: threshold.writes, window: threshold.windowMs },
   };
-  const pinned = isPinned ? { pinned: 1 } : {};
-  return encodeRecord({ kind, owner, epoch: number, ...where, ...pinned, ...moves });
+  const flags = { ...(isPinned && { pinned: 1 }), ...(isFrozen && { frozen: 1 }) };
+  return encodeRecord({ kind, owner, epoch: number, ...where, ...flags, ...moves });
 }
 
 function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
@@ -99,6 +102,7 @@ function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord
         ? { host: hostId(fields.text('replica')), copy: fields.text('copy') }
         : tail,
     isPinned: fields.has('pinned'),
+    isFrozen: fields.has('frozen'),
     threshold: fields.has('window')
       ? {
           reads: fields.count('reads'),
@@ -180,7 +184,7 @@ export class ObjectRecords {
       const { kind } = record;
       const tail = tailOnceClaimed(record, owner);
       if (await this.#replace(record, { ...record, epoch: next, tail }, guard))
-        return { kind, epoch: next, tail };
+        return { kind, epoch: next, tail, isFrozen: record.isFrozen === true };
     }
   }
 
@@ -216,10 +220,16 @@ export class ObjectRecords {
     await this.#commit(id, tenure, (record) => [putState(id, { ...record, tail })]);
   }
 
+  /** What makes a volume whose head is there already, for the transaction that makes it. */
+  making(id: ObjectId, owner: HostId, head: Uint8Array): readonly Write[] {
+    const state = { kind: 'volume', owner, epoch: 0, tail: 'backend', isPinned: false } as const;
+    return [putState(id, state), { key: headKey('volume', id), put: head }];
+  }
+
   /** Changes what an administrator may, whoever the owner is. `not_found`. */
   async adjust(
     id: ObjectId,
-    change: Partial<Pick<ObjectState, 'isPinned' | 'threshold'>>,
+    change: Partial<Pick<ObjectState, 'isPinned' | 'isFrozen' | 'threshold'>>,
   ): Promise<void> {
     for (;;) {
       const record = await this.get(id);
@@ -239,8 +249,8 @@ export class ObjectRecords {
   heads(kind: ObjectKind): Heads {
     return {
       loadHead: async (id) => (await this.#registry.get(headKey(kind, id)))?.value,
-      commitHead: (id, tenure, head) =>
-        this.#commit(id, tenure, () => [{ key: headKey(kind, id), put: head }]),
+      commitHead: (id, tenure, head, also = []) =>
+        this.#commit(id, tenure, () => [{ key: headKey(kind, id), put: head }, ...also]),
     };
   }
 

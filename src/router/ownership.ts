@@ -138,12 +138,13 @@ function isWorthWaiting(error: unknown): boolean {
   return ['unavailable', 'unknown_outcome', 'not_owner', 'busy', 'fenced'].includes(error.code);
 }
 
-function makeTenure(id: ObjectId, claim: Claim): Here['tenure'] {
+export function makeTenure(id: ObjectId, claim: Claim): Here['tenure'] {
   const ending = new AbortController();
   return {
     objectId: id,
     epoch: claim.epoch,
     tail: claim.tail,
+    isFrozen: claim.isFrozen,
     signal: ending.signal,
     assertLive: () => ending.signal.throwIfAborted(),
     end: (reason: StorageError) => ending.abort(reason),

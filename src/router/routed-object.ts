@@ -31,7 +31,7 @@ export interface Here {
   readonly kind: ObjectKind;
   readonly tenure: Tenure & { end(reason: StorageError): void };
   /** The lease that the tenure was claimed under. */
-  readonly lease: Pick<HostLease, 'isFresh' | 'fresh' | 'assertFresh'>;
+  readonly lease: Pick<HostLease, 'isFresh' | 'fresh' | 'assertFresh' | 'guard'>;
 }
 
 export interface There {
@@ -57,6 +57,8 @@ const moved: ReadonlySet<ErrorCode> = new Set(['fenced', 'not_owner', 'closed'])
 /** The owner did not answer. */
 const lost: ReadonlySet<ErrorCode> = new Set(['unavailable', 'unknown_outcome']);
 
+/** Gives what serves the object from then on; `resolve`: whoever does after `stale`, waited for. */
+type Change = (backing: Backing, resolve: RoutedDeps['resolve']) => Promise<Backing>;
 type Request<T> = (object: DataObject) => Eventually<T>;
 
 export class RoutedObject implements ObjectHandle {
@@ -270,7 +272,7 @@ export class RoutedObject implements ObjectHandle {
    * Holds all requests, waits for those under way, and goes on with what `change` gives; as before
    * where it rejects, which this does then too. One change at a time; `busy` otherwise.
    */
-  change(change: (backing: Backing) => Promise<Backing>): Promise<void> {
+  change(change: Change): Promise<void> {
     if (this.#held) return Promise.reject(new StorageError('busy', 'the object is changing hands'));
     const changing = this.#change(change).finally(() => {
       this.#held = undefined;
@@ -279,9 +281,9 @@ export class RoutedObject implements ObjectHandle {
     return changing;
   }
 
-  async #change(change: (backing: Backing) => Promise<Backing>): Promise<void> {
+  async #change(change: Change): Promise<void> {
     await this.#settled();
-    this.#backing = await change(this.#backing);
+    this.#backing = await change(this.#backing, this.#deps.resolve);
   }
 
   async #settled(): Promise<void> {

@@ -6,21 +6,22 @@
 
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { isPending } from '../core/eventually.ts';
+import { chain, isPending } from '../core/eventually.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { lostEpoch, placeWord, placeWords } from '../format/place.ts';
 import type { Journal } from '../log/journal.ts';
 import type { Checksum } from '../ports/checksum.ts';
-import type { SegmentSource } from '../ports/segment-source.ts';
 import type { BlockMap } from './block-map.ts';
+import type { SourcesByOrigin } from './page-tree.ts';
+import { sourceOf } from './page-tree.ts';
 
 const { blockBytes } = limits;
 const runBlocksMax = limits.requestBytesMax / blockBytes;
 
 export interface BlockReaderDeps {
   readonly map: BlockMap;
-  readonly journal: Journal;
-  readonly source: SegmentSource;
+  readonly journal: Pick<Journal, 'read'>;
+  readonly sources: SourcesByOrigin;
   readonly checksum: Checksum;
 }
 
@@ -46,6 +47,17 @@ export class BlockReader {
     const result = this.#readFrom(block, into, 0);
     if (isPending(result)) this.#track(result);
     return result;
+  }
+
+  /** Fills `into` from a byte on, whatever blocks it begins and ends in. */
+  readBytes(offset: number, into: Uint8Array): Eventually<void> {
+    const skew = offset % blockBytes;
+    if (skew === 0 && into.length % blockBytes === 0) return this.read(offset / blockBytes, into);
+    const blocks = Math.ceil((skew + into.length) / blockBytes);
+    const whole = new Uint8Array(blocks * blockBytes);
+    return chain(this.read(Math.floor(offset / blockBytes), whole), () =>
+      into.set(whole.subarray(skew, skew + into.length)),
+    );
   }
 
   /** From block number `index` of `into` on, until the end or until something is to be awaited. */
@@ -89,6 +101,7 @@ export class BlockReader {
     const sequence = place[placeWord.sequence] as number;
     const offset = place[placeWord.offset] as number;
     const length = place[placeWord.length] as number;
+    const origin = place[placeWord.origin] as number;
     const checksums = this.#checksums;
     checksums[0] = place[placeWord.checksum] as number;
     let run = 1;
@@ -96,12 +109,14 @@ export class BlockReader {
       if (map.find(first + run, place) !== 'data') break;
       if (place[placeWord.epoch] !== epoch || place[placeWord.sequence] !== sequence) break;
       if (place[placeWord.offset] !== offset + run * blockBytes) break;
+      if (place[placeWord.origin] !== origin) break;
       checksums[run] = place[placeWord.checksum] as number;
     }
     place[placeWord.epoch] = epoch;
     place[placeWord.sequence] = sequence;
     place[placeWord.offset] = offset;
     place[placeWord.length] = length;
+    place[placeWord.origin] = origin;
     return run;
   }
 
@@ -129,7 +144,7 @@ export class BlockReader {
       checksums: this.#checksums,
       firstChecksum: 0,
     };
-    const read = this.#deps.source.read(run, area);
+    const read = sourceOf(this.#deps.sources, place, 0).read(run, area);
     if (isPending(read)) this.#checksums = new Uint32Array(runBlocksMax);
     return read;
   }

@@ -14,11 +14,11 @@ import { encodeMapPage, pageFanout, pageSpan } from '../format/map-page.ts';
 import { copyPlace, isHole, lostEpoch, placeWords, samePlace, setPlace } from '../format/place.ts';
 import type { Log } from '../ports/log.ts';
 import type { BlockOverlay } from './block-overlay.ts';
-import type { Relocations } from './compactor.ts';
 import type { MapSegmentWriter } from './map-segment-writer.ts';
 import type { CachedPage } from './page-budget.ts';
 import type { PageTree } from './page-tree.ts';
 import { emptyWords, newPage } from './page-tree.ts';
+import type { Relocations } from './relocations.ts';
 import type { SegmentUsage } from './segment-usage.ts';
 
 /** Written before others have their turn: a page of a large delta costs some 40 microseconds. */

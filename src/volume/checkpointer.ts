@@ -11,19 +11,21 @@ import { encodeHead } from '../format/head.ts';
 import { placeWords } from '../format/place.ts';
 import { segmentKey } from '../format/segment-key.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
+import type { CompactionReport } from '../ports/volume-care.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
-import type { SegmentSource } from '../ports/segment-source.ts';
-import type { BlockMap } from './block-map.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { planCompaction } from './compaction-plan.ts';
-import { Compactor, Relocations } from './compactor.ts';
+import type { CompactorDeps } from './compactor.ts';
+import { Compactor } from './compactor.ts';
 import type { HeadCommitter } from './head-committer.ts';
 import type { MapSegmentWriterDeps } from './map-segment-writer.ts';
 import { MapSegmentWriter } from './map-segment-writer.ts';
+import type { SourcesByOrigin } from './page-tree.ts';
 import { readChunk } from './page-tree.ts';
+import { Relocations } from './relocations.ts';
 import type { SegmentName } from './segment-usage.ts';
-import { SegmentUsage } from './segment-usage.ts';
+import { isLater, SegmentUsage } from './segment-usage.ts';
 import type { VolumeSettings } from './settings.ts';
 
 const deletionsPerCall = 1000;
@@ -32,18 +34,20 @@ const deltasMax = 2;
 /** Between two checkpoints that compact; as long as the last one took, at least. */
 const compactPauseMs = 20;
 
-export interface CheckpointerDeps extends MapSegmentWriterDeps {
+export interface CheckpointerDeps extends MapSegmentWriterDeps, CompactorDeps {
   readonly clock: Clock;
-  readonly log: Log;
-  readonly map: BlockMap;
   readonly committer: HeadCommitter;
   readonly store: BlobStore;
-  readonly source: SegmentSource;
+  /** When the volume's snapshots were taken. */
+  readonly snapshotTimes: () => Promise<readonly SegmentName[]>;
   /** Resolves when the reads that are under way now have ended. */
   readonly readsSettled: () => Promise<void>;
   readonly onFailure: (error: unknown) => void;
   readonly signal: AbortSignal;
 }
+
+/** Copies by `writer` what a checkpoint is to move. */
+export type Relocate = (writer: MapSegmentWriter, relocations: Relocations) => Promise<void>;
 
 export class Checkpointer {
   readonly #deps: CheckpointerDeps;
@@ -51,6 +55,8 @@ export class Checkpointer {
   readonly #tasks: TaskGroup;
   readonly #compactor: Compactor;
   #usage: SegmentUsage | undefined;
+  /** Segments up to here are not rewritten: a snapshot would keep the old ones all the same. */
+  #newestSnapshot: SegmentName | undefined;
   #isCompacting = false;
   #running: Promise<void> | undefined;
   #isTimed = false;
@@ -102,8 +108,42 @@ export class Checkpointer {
 
   /** Wins space back until there is no more worth winning. */
   async compact(): Promise<void> {
+    await this.collect();
+    while (this.#victims().length > 0) await this.#start(this.#compacting);
+  }
+
+  /** What compaction has to do, as far as the last checkpoint tells. */
+  async plan(): Promise<CompactionReport> {
+    this.#usage ??= await this.#loadUsage();
+    const live = new Map(this.#usage.liveBytes());
+    const victims = this.#victims();
+    const sum = (bytes: Iterable<number>) => [...bytes].reduce((total, some) => total + some, 0);
+    return {
+      segments: live.size,
+      storedBytes: live.size * this.#settings.segmentBytes,
+      liveBytes: sum(live.values()),
+      victims: victims.length,
+      victimBytes: sum(victims.map((name) => live.get(name) ?? 0)),
+      ...this.#compactor.statistics,
+    };
+  }
+
+  /** A checkpoint that moves what `relocate` says. */
+  async move(relocate: Relocate): Promise<void> {
     await this.checkpointNow();
-    while (this.#victims().length > 0) await this.#start('compacting');
+    while (this.#running) await this.#running;
+    await this.#start(relocate);
+  }
+
+  /** A checkpoint whether one is due or not: what nobody reaches any more is deleted after it. */
+  async collect(): Promise<void> {
+    await this.#running;
+    await this.#start();
+  }
+
+  /** A snapshot was taken. */
+  noteSnapshot(at: SegmentName): void {
+    this.#newestSnapshot = at;
   }
 
   drained(): Promise<void> {
@@ -111,7 +151,10 @@ export class Checkpointer {
   }
 
   #victims(): readonly SegmentName[] {
-    return planCompaction(this.#usage?.liveBytes() ?? [], this.#settings.segmentBytes);
+    const live = [...(this.#usage?.liveBytes() ?? [])];
+    const snapshot = this.#newestSnapshot;
+    const own = snapshot ? live.filter(([name]) => isLater(name, snapshot)) : live;
+    return planCompaction(own, this.#settings.segmentBytes);
   }
 
   /** Beside the writers: each checkpoint wins a little, and they have their turn in between. */
@@ -126,7 +169,7 @@ export class Checkpointer {
         await this.#running;
         if (signal.aborted) return;
         const beganMs = clock.monotonicMs();
-        await this.#start('compacting');
+        await this.#start(this.#compacting);
         pauseMs = Math.max(compactPauseMs, clock.monotonicMs() - beganMs);
       }
       this.#isCompacting = false;
@@ -149,8 +192,11 @@ export class Checkpointer {
     );
   }
 
-  #start(how: 'compacting' | 'plain' = 'plain'): Promise<void> {
-    this.#running ??= this.#checkpoint(how)
+  readonly #compacting: Relocate = (writer, relocations) =>
+    this.#compactor.relocate(this.#victims(), writer, relocations);
+
+  #start(relocate?: Relocate): Promise<void> {
+    this.#running ??= this.#checkpoint(relocate)
       .catch((error: unknown) => {
         // The tree in memory may be half way between two checkpoints: the volume ends.
         if (!this.#deps.signal.aborted) this.#deps.onFailure(error);
@@ -162,23 +208,26 @@ export class Checkpointer {
     return this.#running;
   }
 
-  async #checkpoint(how: 'compacting' | 'plain'): Promise<void> {
+  async #checkpoint(relocate: Relocate | undefined): Promise<void> {
     const { map, committer, clock, log } = this.#deps;
     this.#usage ??= await this.#loadUsage();
     const usage = this.#usage;
     const { head } = committer;
     const relocations = new Relocations();
-    if (how === 'compacting') {
+    if (relocate) {
       const copies = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
-      await this.#compactor.relocate(this.#victims(), copies, relocations);
+      await relocate(copies, relocations);
       await copies.finish();
+      const { epoch } = this.#deps.sequencer;
+      for (const sequence of copies.sequences) usage.register({ epoch, sequence });
     }
     const writer = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
     // No await between these: the delta holds exactly the cuts that stand in the head's tail.
     const delta = map.beginCheckpoint();
     const covered = committer.head.tail;
-    for (const { epoch, first, last } of covered)
-      for (let sequence = first; sequence <= last; sequence += 1) usage.register(epoch, sequence);
+    for (const { epoch, first, last, origin } of covered)
+      for (let sequence = first; origin === 0 && sequence <= last; sequence += 1)
+        usage.register({ epoch, sequence });
     const yieldTurn = () => clock.sleep(0);
     const deps = { tree: map.tree, usage, writer, log, relocations, yieldTurn };
     const checkpoint = new Checkpoint(deps, delta);
@@ -186,7 +235,6 @@ export class Checkpointer {
     const usagePlaces = await this.#writeUsage(usage, writer);
     await writer.finish();
     const treeBlocks = map.treeBlocks + checkpoint.blocksGained;
-    let dead: readonly SegmentName[] = [];
     await committer.commit(
       (now) => ({
         ...now,
@@ -199,12 +247,24 @@ export class Checkpointer {
       () => {
         map.tree.setRootPlace(root);
         map.endCheckpoint(treeBlocks);
-        // Now or never: the next checkpoint registers segments that nothing refers to yet.
-        dead = usage.dead();
+        // Now: the next checkpoint registers segments that nothing refers to yet.
+        const { sequencer } = this.#deps;
+        usage.noteDeaths({ epoch: sequencer.epoch, sequence: sequencer.next() });
       },
     );
+    const dead = await this.#collectable(usage);
     this.#tasks.run(() => this.#cleanUp(usage, dead));
     this.#compactIfDue();
+  }
+
+  /** What was committed before reaches none of them, nor does any snapshot. */
+  async #collectable(usage: SegmentUsage): Promise<readonly SegmentName[]> {
+    const times = await this.#deps.snapshotTimes();
+    this.#newestSnapshot = times.reduce<SegmentName | undefined>(
+      (newest, time) => (newest && isLater(newest, time) ? newest : time),
+      undefined,
+    );
+    return usage.collectable(times);
   }
 
   /** Writes the table; its own pieces are accounted for by whoever loads it. */
@@ -222,18 +282,12 @@ export class Checkpointer {
   }
 
   async #loadUsage(): Promise<SegmentUsage> {
-    const { source, committer } = this.#deps;
-    const usage = new SegmentUsage();
+    const { sources, committer, sequencer, log } = this.#deps;
     const places = committer.head.usage;
-    try {
-      for (let at = 0; at < places.length; at += placeWords)
-        usage.decode(await readChunk(source, places, at));
-    } catch (error) {
-      if (!isStorageError(error, 'corrupt')) throw error;
-      this.#deps.log.error({ error: error.message }, 'table of live bytes is lost');
-      usage.markIncomplete();
-    }
+    const usage = await loadUsage(sources, places, log);
     for (let at = 0; at < places.length; at += placeWords) usage.add(places, at);
+    // What died with the last checkpoint of an older tenure did so before this one.
+    usage.noteDeaths({ epoch: sequencer.epoch, sequence: 0 });
     return usage;
   }
 
@@ -255,4 +309,22 @@ export class Checkpointer {
     }
     if (dead.length > 0) log.info({ segments: dead.length }, 'dead segments deleted');
   }
+}
+
+/** The table whose pieces are at `places`; incomplete where one of them can't be read. */
+export async function loadUsage(
+  sources: SourcesByOrigin,
+  places: Uint32Array,
+  log: Log,
+): Promise<SegmentUsage> {
+  const usage = new SegmentUsage();
+  try {
+    for (let at = 0; at < places.length; at += placeWords)
+      usage.decode(await readChunk(sources, places, at));
+  } catch (error) {
+    if (!isStorageError(error, 'corrupt')) throw error;
+    log.error({ error: error.message }, 'table of live bytes is lost');
+    usage.markIncomplete();
+  }
+  return usage;
 }

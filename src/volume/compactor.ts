@@ -10,44 +10,22 @@
  */
 
 import { isStorageError } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
-import { pageSpan } from '../format/map-page.ts';
 import { placeWords, samePlace, setPlace } from '../format/place.ts';
 import type { ChunkEntry, SegmentHeader } from '../format/segment.ts';
 import type { Log } from '../ports/log.ts';
-import type { SegmentSource } from '../ports/segment-source.ts';
 import type { BlockMap } from './block-map.ts';
-import { BlockOverlay } from './block-overlay.ts';
 import type { MapSegmentWriter } from './map-segment-writer.ts';
+import type { SourcesByOrigin } from './page-tree.ts';
 import type { TailDeps } from './recovery.ts';
 import { readIndex } from './recovery.ts';
+import type { MovingRun, Relocations } from './relocations.ts';
+import { blocksPerRead } from './relocations.ts';
 import type { SegmentName } from './segment-usage.ts';
-
-const { blockBytes } = limits;
-const blocksPerRead = 64;
 
 export interface CompactorDeps extends TailDeps {
   readonly map: BlockMap;
-  readonly source: SegmentSource;
+  readonly sources: SourcesByOrigin;
   readonly log: Log;
-}
-
-/** What moves with a checkpoint. */
-export class Relocations {
-  /** Of blocks: where they are, and where they will be. */
-  readonly from = new BlockOverlay();
-  readonly to = new BlockOverlay();
-  readonly #pages = new Set<string>();
-
-  /** Of a page that is to be written anew; the pages above it are so as well. */
-  addPage(level: number, firstBlock: number, rootLevel: number): void {
-    for (let above = level; above <= rootLevel; above += 1)
-      this.#pages.add(`${above}:${firstBlock - (firstBlock % pageSpan(above))}`);
-  }
-
-  hasPage(level: number, firstBlock: number): boolean {
-    return this.#pages.has(`${level}:${firstBlock}`);
-  }
 }
 
 export class Compactor {
@@ -87,13 +65,14 @@ export class Compactor {
     relocations: Relocations,
   ): Promise<void> {
     const { map } = this.#deps;
-    const header = await readIndex(this.#deps, writer.objectId, name);
+    const header = await readIndex(this.#deps, name);
     let liveBytes = 0;
-    let run: ChunkEntry[] = [];
+    let run: MovingRun | undefined;
     const flush = async () => {
-      await this.#copy(header, run, writer, relocations);
-      run = [];
+      if (run) await relocations.copy(this.#deps.sources, run, writer);
+      run = undefined;
     };
+    let end = 0;
     for (const chunk of header.chunks) {
       if (chunk.kind === 'usage' || !(await this.#isLive(header, chunk))) continue;
       liveBytes += chunk.bytes;
@@ -101,10 +80,11 @@ export class Compactor {
         relocations.addPage(chunk.level, chunk.block, map.tree.rootLevel);
         continue;
       }
-      const last = run.at(-1);
-      const isNext = last === undefined || last.offset + last.bytes === chunk.offset;
-      if (!isNext || run.length === blocksPerRead) await flush();
-      run.push(chunk);
+      if (end !== chunk.offset || run?.blocks.length === blocksPerRead) await flush();
+      run ??= { place: placeOf(header, chunk), blocks: [], checksums: [] };
+      run.blocks.push(chunk.block);
+      run.checksums.push(chunk.checksum);
+      end = chunk.offset + chunk.bytes;
     }
     await flush();
     this.#rewrittenBytes += liveBytes;
@@ -112,10 +92,10 @@ export class Compactor {
   }
 
   /** Whether the map still finds it there. */
-  async #isLive(header: SegmentHeader, { kind, level, block, ...chunk }: ChunkEntry) {
+  async #isLive(header: SegmentHeader, chunk: ChunkEntry) {
     const { map } = this.#deps;
-    const here = new Uint32Array(placeWords);
-    setPlace(here, 0, header.epoch, header.sequence, chunk.offset, chunk.bytes, chunk.checksum);
+    const { kind, level, block } = chunk;
+    const here = placeOf(header, chunk);
     const found = new Uint32Array(placeWords);
     if (kind === 'page')
       return (await map.tree.pagePlace(level, block, found)) && samePlace(here, 0, found, 0);
@@ -125,29 +105,10 @@ export class Compactor {
       else return where === 'data' && samePlace(here, 0, found, 0);
     }
   }
+}
 
-  /** Of blocks that lie one behind another. */
-  async #copy(
-    { epoch, sequence }: SegmentHeader,
-    run: readonly ChunkEntry[],
-    writer: MapSegmentWriter,
-    { from, to }: Relocations,
-  ): Promise<void> {
-    const [first] = run;
-    if (!first) return;
-    const bytes = new Uint8Array(run.length * blockBytes);
-    const checksums = Uint32Array.from(run, ({ checksum }) => checksum);
-    const { offset } = first;
-    const chunks = { epoch, sequence, offset, chunkBytes: blockBytes, checksums, firstChecksum: 0 };
-    await this.#deps.source.read(chunks, bytes);
-    const old = new Uint32Array(placeWords);
-    const place = new Uint32Array(placeWords);
-    for (const [index, chunk] of run.entries()) {
-      const block = bytes.subarray(index * blockBytes, (index + 1) * blockBytes);
-      setPlace(old, 0, epoch, sequence, chunk.offset, chunk.bytes, chunk.checksum);
-      await writer.addBlock(chunk.block, block, chunk.checksum, place);
-      from.put(chunk.block, old);
-      to.put(chunk.block, place);
-    }
-  }
+function placeOf({ epoch, sequence }: SegmentHeader, chunk: ChunkEntry): Uint32Array {
+  const place = new Uint32Array(placeWords);
+  setPlace(place, 0, epoch, sequence, chunk.offset, chunk.bytes, chunk.checksum);
+  return place;
 }

@@ -16,6 +16,7 @@ import { Permits } from '../core/permits.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { Write } from '../ports/registry.ts';
 import type { BlockMap, Cut } from './block-map.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { CutWriterDeps } from './cut-writer.ts';
@@ -49,12 +50,15 @@ export class Destager {
   /** Resolves when every cut taken so far is committed. */
   #committed: Promise<void> = Promise.resolve();
   #bytesSinceCut = 0;
+  /** Size of the volume after the last cut. */
+  #cutVolumeBytes: number;
   #timer: AbortController | undefined;
   #isCutting = false;
 
   constructor(deps: DestagerDeps, settings: VolumeSettings) {
     this.#deps = deps;
     this.#settings = settings;
+    this.#cutVolumeBytes = deps.committer.head.volumeBytes;
     this.#tasks = new TaskGroup((error) => {
       if (!deps.signal.aborted) deps.onFailure(error);
     });
@@ -80,6 +84,28 @@ export class Destager {
     this.#cut();
     await this.#committed;
     await this.#deps.checkpointer.checkpointNow();
+  }
+
+  /**
+   * The state of this moment is committed as a whole, together with what `also` writes beside the
+   * head that is it. Does not wait for a place among the cuts: no change gets into it any more.
+   */
+  snapshot(also: (head: Uint8Array) => readonly Write[]): Promise<void> {
+    const { committer } = this.#deps;
+    const before = this.#committed;
+    const cut = this.#freeze();
+    const committed = cut
+      ? this.#destage(cut, before, also)
+      : before.then(() =>
+          committer.commit(
+            (head) => head,
+            () => {},
+            also,
+          ),
+        );
+    this.#committed = committed;
+    this.#tasks.run(() => committed);
+    return committed;
   }
 
   /** Waits for background work to end; the signal has been aborted or nothing is left. */
@@ -122,53 +148,59 @@ export class Destager {
 
   /** The caller holds a permit, which goes with the cut. */
   #cut(): void {
-    const { map, journal, volumeBytes } = this.#deps;
-    this.#timer?.abort();
-    this.#timer = undefined;
-    this.#bytesSinceCut = 0;
-    if (map.active.isEmpty && this.#deps.committer.head.volumeBytes === volumeBytes()) {
-      this.#onTheirWay.release(1);
-      return;
-    }
-    const cut = map.freeze(journal.lastSequence, volumeBytes());
-    const committed = this.#destage(cut, this.#committed);
+    const release = () => this.#onTheirWay.release(1);
+    const cut = this.#freeze();
+    if (!cut) return release();
+    const committed = this.#destage(cut, this.#committed).finally(release);
     this.#committed = committed;
     this.#tasks.run(() => committed);
   }
 
-  async #destage(cut: Cut, before: Promise<void>): Promise<void> {
+  /** All changes so far, as a cut; undefined where there are none since the last one. */
+  #freeze(): Cut | undefined {
+    const { map, journal, volumeBytes } = this.#deps;
+    this.#timer?.abort();
+    this.#timer = undefined;
+    this.#bytesSinceCut = 0;
+    if (map.active.isEmpty && this.#cutVolumeBytes === volumeBytes()) return undefined;
+    this.#cutVolumeBytes = volumeBytes();
+    return map.freeze(journal.lastSequence, this.#cutVolumeBytes);
+  }
+
+  async #destage(
+    cut: Cut,
+    before: Promise<void>,
+    also?: (head: Uint8Array) => readonly Write[],
+  ): Promise<void> {
     const { map, journal, committer, checkpointer, sequencer } = this.#deps;
-    try {
-      const written = await writeCut(this.#deps, cut, this.#settings.segmentBytes);
-      await written.stored;
-      await before;
-      await checkpointer.roomInDelta();
-      const ranges = toRanges(sequencer.epoch, written.sequences);
-      await committer.commit(
-        (head) => ({
-          ...head,
-          volumeBytes: cut.volumeBytes,
-          journalSequence: cut.journalSequence,
-          tail: [...head.tail, ...ranges],
-        }),
-        () => map.commitCut(cut, written.rows, written.places),
-      );
-      journal.trim(cut.journalSequence);
-      this.#deps.onTrimmed();
-      checkpointer.checkpointIfDue();
-    } finally {
-      this.#onTheirWay.release(1);
-    }
+    const written = await writeCut(this.#deps, cut, this.#settings.segmentBytes);
+    await written.stored;
+    await before;
+    await checkpointer.roomInDelta();
+    const ranges = toRanges(sequencer.epoch, written.sequences);
+    await committer.commit(
+      (head) => ({
+        ...head,
+        volumeBytes: cut.volumeBytes,
+        journalSequence: cut.journalSequence,
+        tail: [...head.tail, ...ranges],
+      }),
+      () => map.commitCut(cut, written.rows, written.places),
+      also,
+    );
+    journal.trim(cut.journalSequence);
+    this.#deps.onTrimmed();
+    checkpointer.checkpointIfDue();
   }
 }
 
 /** Map segments may lie between those of a cut; a range holds data segments alone. */
 function toRanges(epoch: number, sequences: readonly number[]) {
-  const ranges: { epoch: number; first: number; last: number }[] = [];
+  const ranges: { epoch: number; first: number; last: number; origin: number }[] = [];
   for (const sequence of sequences) {
     const last = ranges.at(-1);
     if (last && last.last + 1 === sequence) last.last = sequence;
-    else ranges.push({ epoch, first: sequence, last: sequence });
+    else ranges.push({ epoch, first: sequence, last: sequence, origin: 0 });
   }
   return ranges;
 }

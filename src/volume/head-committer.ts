@@ -7,6 +7,7 @@ import type { Epoch, ObjectId } from '../core/units.ts';
 import type { Head } from '../format/head.ts';
 import { encodeHead } from '../format/head.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import type { Write } from '../ports/registry.ts';
 import type { Heads } from '../registry/object-records.ts';
 
 export class HeadCommitter {
@@ -36,13 +37,18 @@ export class HeadCommitter {
   }
 
   /**
-   * Commits what `change` makes of the head; `then` runs in the same turn in which the commit is
-   * known, before anything else can look at the new head.
+   * Commits what `change` makes of the head, together with what `also` writes beside it; `then` runs
+   * in the same turn in which the commit is known, before anything else can look at the new head.
    */
-  commit(change: (head: Head) => Head, then: () => void): Promise<void> {
+  commit(
+    change: (head: Head) => Head,
+    then: () => void,
+    also?: (encoded: Uint8Array) => readonly Write[],
+  ): Promise<void> {
     const commit = this.#last.then(async () => {
       const next = { ...change(this.#head), epoch: this.#epoch };
-      await this.#heads.commitHead(this.#id, this.#epoch, encodeHead(next, this.#checksum));
+      const encoded = encodeHead(next, this.#checksum);
+      await this.#heads.commitHead(this.#id, this.#epoch, encoded, also?.(encoded));
       this.#head = next;
       then();
     });

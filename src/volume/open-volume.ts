@@ -1,13 +1,11 @@
 /** Recovers a volume and puts its parts together. */
 
 import type { Head } from '../format/head.ts';
-import { placeLength, placeWord, placeWords } from '../format/place.ts';
+import { placeLength, placeOrigin, placeWord, placeWords } from '../format/place.ts';
 import { Journal } from '../log/journal.ts';
 import type { JournalRecord } from '../log/journal.ts';
 import { Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
-import type { BlobStore } from '../ports/blob-store.ts';
-import type { SegmentSource } from '../ports/segment-source.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import { limits } from '../core/limits.ts';
 import { BlockMap } from './block-map.ts';
@@ -18,10 +16,13 @@ import { Destager } from './destager.ts';
 import { HeadCommitter } from './head-committer.ts';
 import { JournalRoom } from './journal-room.ts';
 import type { PageBudget } from './page-budget.ts';
+import type { SourcesByOrigin } from './page-tree.ts';
 import { PageTree } from './page-tree.ts';
 import { ReadAhead } from './read-ahead.ts';
-import { applyTail, lastDataSegment, loadHead } from './recovery.ts';
+import type { Bucket } from './recovery.ts';
+import { applyTail, lastDataSegment } from './recovery.ts';
 import { SegmentSequencer } from './segment-sequencer.ts';
+import type { SegmentName } from './segment-usage.ts';
 import type { VolumeSettings } from './settings.ts';
 import { Volume } from './volume.ts';
 import type { VolumeDriverDeps } from './volume-deps.ts';
@@ -33,8 +34,10 @@ export interface OpenContext {
   readonly stop: AbortController;
   /** Of the tenure and of `stop`. */
   readonly signal: AbortSignal;
-  readonly store: BlobStore;
-  readonly source: SegmentSource;
+  /** As it is committed. */
+  readonly head: Head;
+  readonly buckets: readonly Bucket[];
+  readonly sources: SourcesByOrigin;
   readonly uploader: SegmentUploader;
   readonly folder: string;
 }
@@ -47,13 +50,12 @@ export async function openVolume(
   settings: VolumeSettings,
   onClosed: () => void,
 ): Promise<Volume> {
-  const { tenure, source, signal } = context;
+  const { tenure, head, sources, signal } = context;
   const log = deps.log.child({ object: tenure.objectId, epoch: tenure.epoch });
-  const head = await loadHead(deps.heads, tenure.objectId, deps.checksum);
-  const tree = new PageTree(source, deps.budget, { place: head.root, level: head.rootLevel });
+  const tree = new PageTree(sources, deps.budget, { place: head.root, level: head.rootLevel });
   const map = new BlockMap(tree, head.dataBlocks);
-  const tailDeps = { store: context.store, checksum: deps.checksum, signal };
-  await applyTail(tailDeps, tenure.objectId, head.tail, map);
+  const tailDeps = { buckets: context.buckets, checksum: deps.checksum, signal };
+  await applyTail(tailDeps, head.tail, map);
   const { journal, volumeBytes } = await openJournal(deps, context, settings, { head, map });
   return assemble({ ...deps, log }, context, settings, {
     head,
@@ -121,11 +123,12 @@ function assemble(
   { head, map, journal, volumeBytes, onClosed }: Recovered,
 ): Volume {
   const { checksum, clock, log, heads } = deps;
-  const { tenure, stop, signal, source, uploader, store } = context;
+  const { tenure, stop, signal, sources, uploader, buckets } = context;
+  const { store } = buckets[0] as Bucket;
   const yieldTurn = () => clock.sleep(0);
   const committer = new HeadCommitter(heads, checksum, tenure, head);
   const sequencer = new SegmentSequencer(tenure.objectId, tenure.epoch, lastDataSegment(head));
-  const reader = new BlockReader({ map, journal, source, checksum });
+  const reader = new BlockReader({ map, journal, sources, checksum });
   const onFailure = (error: unknown) => volume.fail(error);
   const replicator = openReplicator(deps, context, { committer, journal, onFailure });
   const shared = {
@@ -134,7 +137,15 @@ function assemble(
     onFailure,
   };
   const readsSettled = () => reader.settled();
-  const checkpointer = new Checkpointer({ ...shared, store, source, readsSettled }, settings);
+  const snapshotTimes = async () => {
+    const times: SegmentName[] = [];
+    for await (const { at } of deps.snapshots.list(tenure.objectId)) times.push(at);
+    return times;
+  };
+  const checkpointer = new Checkpointer(
+    { ...shared, store, buckets, sources, readsSettled, snapshotTimes },
+    settings,
+  );
   const destager: Destager = new Destager(
     {
       ...shared,
@@ -159,11 +170,12 @@ function assemble(
     volumeBytes,
   );
   const readAhead = new ReadAhead(settings.readAheadBytes, (offset, bytes) =>
-    prefetch(map, source, offset, Math.min(bytes, writer.volumeBytes - offset)),
+    prefetch(map, sources, offset, Math.min(bytes, writer.volumeBytes - offset)),
   );
   const volume: Volume = new Volume({
     ...{ tenure, log, journal, map, reader, writer, readAhead, room, destager, checkpointer },
-    ...{ committer, uploader, replicator, clock, yieldTurn, stop, onClosed },
+    ...{ committer, sequencer, uploader, replicator, clock, yieldTurn, stop, onClosed },
+    ...{ snapshots: deps.snapshots, sources },
     discardJournal: () => Journal.destroy(deps.disk, context.folder),
   });
   if (!map.active.isEmpty || volumeBytes !== head.volumeBytes)
@@ -194,12 +206,14 @@ function openReplicator(
 }
 
 /** Asks for what lies in segments, a contiguous run at a time, as far as the map is in memory. */
-function prefetch(map: BlockMap, source: SegmentSource, offset: number, bytes: number): void {
+function prefetch(map: BlockMap, sources: SourcesByOrigin, offset: number, bytes: number): void {
   const place = new Uint32Array(placeWords);
   const end = Math.ceil((offset + bytes) / blockBytes);
-  let run: { epoch: number; sequence: number; from: number; to: number } | undefined;
+  let run:
+    | { origin: number; epoch: number; sequence: number; from: number; to: number }
+    | undefined;
   const ask = () => {
-    if (run) source.prefetch(run.epoch, run.sequence, run.from, run.to - run.from);
+    if (run) sources[run.origin]?.prefetch(run.epoch, run.sequence, run.from, run.to - run.from);
     run = undefined;
   };
   for (let block = Math.floor(offset / blockBytes); block < end; block += 1) {
@@ -210,10 +224,12 @@ function prefetch(map: BlockMap, source: SegmentSource, offset: number, bytes: n
     const sequence = place[placeWord.sequence] as number;
     const from = place[placeWord.offset] as number;
     const to = from + placeLength(place, 0);
-    if (run && run.epoch === epoch && run.sequence === sequence && run.to === from) run.to = to;
+    const origin = placeOrigin(place, 0);
+    const isSame = run && run.origin === origin && run.epoch === epoch && run.sequence === sequence;
+    if (run && isSame && run.to === from) run.to = to;
     else {
       ask();
-      run = { epoch, sequence, from, to };
+      run = { origin, epoch, sequence, from, to };
     }
   }
   ask();

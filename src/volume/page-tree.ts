@@ -16,8 +16,10 @@ import {
   isHole,
   lostEpoch,
   placeLength,
+  placeOrigin,
   placeWord,
   placeWords,
+  shiftOrigins,
 } from '../format/place.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
 import type { CachedPage, PageBudget } from './page-budget.ts';
@@ -53,18 +55,18 @@ export function emptyWords(): Uint32Array {
 }
 
 export class PageTree {
-  readonly #source: SegmentSource;
+  readonly #sources: SourcesByOrigin;
   readonly #budget: PageBudget;
   readonly #rootPlace = new Uint32Array(placeWords);
   #rootLevel: number;
   #root: CachedPage | Promise<void> | undefined;
 
   constructor(
-    source: SegmentSource,
+    sources: SourcesByOrigin,
     budget: PageBudget,
     root: { readonly place: Uint32Array; readonly level: number },
   ) {
-    this.#source = source;
+    this.#sources = sources;
     this.#budget = budget;
     this.#rootPlace.set(root.place);
     this.#rootLevel = root.level;
@@ -319,19 +321,31 @@ export class PageTree {
     level: number,
     firstBlock: number,
   ): Promise<Uint32Array> {
-    const bytes = await readChunk(this.#source, places, at);
+    const origin = placeOrigin(places, at);
+    const bytes = await readChunk(this.#sources, places, at);
     const page = decodeMapPage(bytes);
     if (page.level !== level || page.firstBlock !== firstBlock)
       throw new StorageError('corrupt', 'a page of the block map stands in the wrong place', {
         detail: { level, firstBlock, found: { level: page.level, firstBlock: page.firstBlock } },
       });
+    shiftOrigins(page.words, origin);
     return page.words;
   }
 }
 
+/** The segments of a volume and of its ancestors: by origin, the volume's own first. */
+export type SourcesByOrigin = readonly SegmentSource[];
+
+/** Where the place's segment is found. Throws `corrupt` where there is no such ancestor. */
+export function sourceOf(sources: SourcesByOrigin, places: Uint32Array, at: number): SegmentSource {
+  const source = sources[placeOrigin(places, at)];
+  if (!source) throw new StorageError('corrupt', 'a place is of an ancestor that is not known');
+  return source;
+}
+
 /** One whole chunk of a segment, verified. */
 export function readChunk(
-  source: SegmentSource,
+  sources: SourcesByOrigin,
   places: Uint32Array,
   at: number,
 ): Eventually<Uint8Array> {
@@ -347,5 +361,5 @@ export function readChunk(
     checksums: Uint32Array.of(places[at + placeWord.checksum] as number),
     firstChecksum: 0,
   };
-  return chain(source.read(run, bytes), () => bytes);
+  return chain(sourceOf(sources, places, at).read(run, bytes), () => bytes);
 }

@@ -7,8 +7,8 @@
 import { isStorageError, StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { Head, SegmentRange } from '../format/head.ts';
-import { decodeHead, emptyHead } from '../format/head.ts';
-import { placeWords, setPlace } from '../format/place.ts';
+import { decodeHead } from '../format/head.ts';
+import { placeWords, setOrigin, setPlace } from '../format/place.ts';
 import type { SegmentHeader } from '../format/segment.ts';
 import { decodeSegmentHead, segmentHeaderBytes, segmentIndexBytes } from '../format/segment.ts';
 import { segmentKey } from '../format/segment-key.ts';
@@ -22,19 +22,33 @@ import type { SegmentName } from './segment-usage.ts';
 const firstReadBytes = 32 * 1024;
 const readsAtOnce = 16;
 
-export async function loadHead(heads: Heads, id: ObjectId, checksum: Checksum): Promise<Head> {
+/** Undefined where none was ever committed. */
+export async function findHead(
+  heads: Heads,
+  id: ObjectId,
+  checksum: Checksum,
+): Promise<Head | undefined> {
   const bytes = await heads.loadHead(id);
-  return bytes === undefined ? emptyHead : decodeHead(bytes, checksum);
+  return bytes && decodeHead(bytes, checksum);
 }
 
 /** The data segment that was committed last. */
 export function lastDataSegment(head: Head): SegmentName {
   const last = head.tail.at(-1);
-  return last ? { epoch: last.epoch, sequence: last.last } : { epoch: 0, sequence: 0 };
+  return last?.origin === 0
+    ? { epoch: last.epoch, sequence: last.last }
+    : { epoch: 0, sequence: 0 };
+}
+
+/** Where the segments of a volume are, or those of an ancestor. */
+export interface Bucket {
+  readonly id: ObjectId;
+  readonly store: BlobStore;
 }
 
 export interface TailDeps {
-  readonly store: BlobStore;
+  /** By origin, the volume's own first. */
+  readonly buckets: readonly Bucket[];
   readonly checksum: Checksum;
   readonly signal: AbortSignal;
 }
@@ -42,37 +56,40 @@ export interface TailDeps {
 /** Brings the head's tail into the map's delta, in the order of the log. */
 export async function applyTail(
   deps: TailDeps,
-  id: ObjectId,
   tail: readonly SegmentRange[],
   map: BlockMap,
 ): Promise<void> {
-  const names = tail.flatMap(({ epoch, first, last }) =>
-    Array.from({ length: last - first + 1 }, (_, index) => ({ epoch, sequence: first + index })),
+  const names = tail.flatMap(({ epoch, first, last, origin }) =>
+    Array.from({ length: last - first + 1 }, (_, index) => ({
+      ...{ epoch, sequence: first + index, origin },
+    })),
   );
   for (let first = 0; first < names.length; first += readsAtOnce) {
     const batch = names.slice(first, first + readsAtOnce);
-    const headers = await Promise.all(batch.map((name) => readIndex(deps, id, name)));
-    for (const header of headers) applySegment(header, map);
+    const headers = await Promise.all(batch.map((name) => readIndex(deps, name, name.origin)));
+    for (const [index, header] of headers.entries())
+      applySegment(header, (batch[index] as (typeof batch)[number]).origin, map);
   }
 }
 
-function applySegment(header: SegmentHeader, map: BlockMap): void {
+function applySegment(header: SegmentHeader, origin: number, map: BlockMap): void {
   map.applyTrims(header.trims.map(({ block, count }) => [block, block + count] as const));
   const place = new Uint32Array(placeWords);
   for (const { kind, block, offset, bytes, checksum } of header.chunks) {
     if (kind !== 'block') continue;
     setPlace(place, 0, header.epoch, header.sequence, offset, bytes, checksum);
+    setOrigin(place, 0, origin);
     map.applyBlock(block, place);
   }
 }
 
 /** What a segment holds. `corrupt` where that can't be read. */
 export async function readIndex(
-  deps: TailDeps,
-  id: ObjectId,
+  { buckets, checksum, signal }: TailDeps,
   name: SegmentName,
+  origin = 0,
 ): Promise<SegmentHeader> {
-  const { store, checksum, signal } = deps;
+  const { id, store } = buckets[origin] ?? unknownAncestor();
   const key = segmentKey(name.epoch, name.sequence);
   try {
     let start = await store.get(key, { offset: 0, length: firstReadBytes, signal });
@@ -91,4 +108,8 @@ export async function readIndex(
       { cause: error },
     );
   }
+}
+
+function unknownAncestor(): never {
+  throw new StorageError('corrupt', 'a segment is of an ancestor that is not known');
 }

@@ -21,6 +21,11 @@ export class SegmentSequencer {
     return this.#lastData;
   }
 
+  /** The segment that was named last in this tenure. */
+  get last(): SegmentName {
+    return { epoch: this.epoch, sequence: this.#last };
+  }
+
   next(): number {
     invariant(this.#last < 0xffff_ffff, 'a tenure has fewer than 2^32 segments');
     this.#last += 1;

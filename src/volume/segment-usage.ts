@@ -1,20 +1,29 @@
 /**
- * Live bytes of each segment that the checkpointed map reaches. A segment at zero is dead: nothing
- * committed refers to it. It stays in the table until its blob is deleted, so that a crash between
- * a commit and the deletion leaks nothing.
+ * Live bytes of each segment of the volume's own that the checkpointed map reaches. A segment at
+ * zero has died: nothing in the head refers to it. It may be deleted when no snapshot reaches it
+ * either, and stays in the table until its blob is gone, so that a crash between a commit and the
+ * deletion leaks nothing.
  *
- * Kept on the backend in pieces, rewritten at each checkpoint: u32 number of entries (bit 31: the
- * table is incomplete, because a piece of it was lost once), then per entry u32 epoch,
- * u32 sequence, u32 live bytes; little-endian. Their CRC-32C stands in the head. While a table is
- * incomplete nothing is taken for dead.
+ * Time is counted in names of segments, which grow: a snapshot is taken at the name that was handed
+ * out last, a segment dies at one that is handed out for it. So a snapshot reaches a dead segment
+ * exactly if the segment's name is not behind the snapshot's, and its death is. (Names that were
+ * handed out before the snapshot and committed after it count as reached: a little too much.)
+ *
+ * Kept on the backend in pieces, rewritten at each checkpoint, little-endian: u32 number of entries
+ * (bit 31: the table is incomplete, because a piece of it was lost once), u32 number of deaths; per
+ * entry u32 epoch, u32 sequence, u32 live bytes; per death u32 epoch, u32 sequence, u32 epoch and
+ * u32 sequence of the death. Their CRC-32C stands in the head. While a table is incomplete nothing
+ * is taken for dead.
  */
 
 import { StorageError } from '../core/errors.ts';
 import { invariant } from '../core/invariant.ts';
-import { isHole, lostEpoch, placeLength, placeWord } from '../format/place.ts';
+import { isHole, lostEpoch, placeLength, placeOrigin, placeWord } from '../format/place.ts';
 
+const fixedBytes = 8;
 const entryBytes = 12;
-const entriesPerPiece = 40_000;
+const deathBytes = 16;
+const entriesPerPiece = 20_000;
 const sequences = 0x1_0000_0000;
 const incompleteBit = 0x8000_0000;
 const epochsMax = 0x20_0000;
@@ -24,7 +33,7 @@ export interface SegmentName {
   readonly sequence: number;
 }
 
-function keyOf(epoch: number, sequence: number): number {
+function keyOf({ epoch, sequence }: SegmentName): number {
   invariant(epoch < epochsMax, 'epoch and sequence fit into one exact number');
   return epoch * sequences + sequence;
 }
@@ -33,8 +42,15 @@ function nameOf(key: number): SegmentName {
   return { epoch: Math.floor(key / sequences), sequence: key % sequences };
 }
 
+/** Whether `left` was handed out after `right`. */
+export function isLater(left: SegmentName, right: SegmentName): boolean {
+  return keyOf(left) > keyOf(right);
+}
+
 export class SegmentUsage {
   readonly #liveBytes = new Map<number, number>();
+  /** When the segments died that are at zero, as far as that is committed. */
+  readonly #deaths = new Map<number, number>();
   #isComplete = true;
 
   get segmentCount(): number {
@@ -42,8 +58,9 @@ export class SegmentUsage {
   }
 
   /** From now on the segment is accounted for; it may be dead from the start. */
-  register(epoch: number, sequence: number): void {
-    const key = keyOf(epoch, sequence);
+  register(name: SegmentName): void {
+    const key = keyOf(name);
+    this.#deaths.delete(key);
     if (!this.#liveBytes.has(key)) this.#liveBytes.set(key, 0);
   }
 
@@ -55,10 +72,22 @@ export class SegmentUsage {
     this.#change(places, at, -placeLength(places, at));
   }
 
-  dead(): readonly SegmentName[] {
+  /** What is at zero has died at `now`, unless it is known to have died before. */
+  noteDeaths(now: SegmentName): void {
+    const time = keyOf(now);
+    for (const [key, bytes] of this.#liveBytes)
+      if (bytes === 0 && !this.#deaths.has(key)) this.#deaths.set(key, time);
+  }
+
+  /** The dead ones that no snapshot reaches. `snapshots`: when they were taken, in any order. */
+  collectable(snapshots: readonly SegmentName[]): readonly SegmentName[] {
+    if (!this.#isComplete) return [];
+    const times = snapshots.map(keyOf).sort((left, right) => left - right);
     const names: SegmentName[] = [];
-    if (!this.#isComplete) return names;
-    for (const [key, bytes] of this.#liveBytes) if (bytes === 0) names.push(nameOf(key));
+    for (const [key, death] of this.#deaths) {
+      const next = firstAtOrAfter(times, key);
+      if (next === undefined || next >= death) names.push(nameOf(key));
+    }
     return names;
   }
 
@@ -74,7 +103,23 @@ export class SegmentUsage {
   }
 
   forget(name: SegmentName): void {
-    this.#liveBytes.delete(keyOf(name.epoch, name.sequence));
+    this.#liveBytes.delete(keyOf(name));
+    this.#deaths.delete(keyOf(name));
+  }
+
+  /**
+   * The head becomes that of a snapshot, whose table `kept` is: what lived then lives again, and
+   * what was made since dies at `now`. What is dead in both keeps its death.
+   */
+  rollBack(kept: SegmentUsage, now: SegmentName): void {
+    for (const key of this.#liveBytes.keys()) this.#liveBytes.set(key, 0);
+    for (const [key, bytes] of kept.#liveBytes) {
+      if (bytes === 0) continue;
+      this.#liveBytes.set(key, bytes);
+      this.#deaths.delete(key);
+    }
+    this.#isComplete &&= kept.#isComplete;
+    this.noteDeaths(now);
   }
 
   /** Pieces of at most half a megabyte. */
@@ -82,14 +127,24 @@ export class SegmentUsage {
     const entries = [...this.#liveBytes];
     for (let first = 0; first < entries.length; first += entriesPerPiece) {
       const piece = entries.slice(first, first + entriesPerPiece);
-      const words = new DataView(new ArrayBuffer(4 + piece.length * entryBytes));
-      words.setUint32(0, piece.length | (this.#isComplete ? 0 : incompleteBit), true);
-      piece.forEach(([key, bytes], index) => {
-        const { epoch, sequence } = nameOf(key);
-        words.setUint32(4 + index * entryBytes, epoch, true);
-        words.setUint32(8 + index * entryBytes, sequence, true);
-        words.setUint32(12 + index * entryBytes, bytes, true);
+      const deaths = piece.flatMap(([key]) => {
+        const death = this.#deaths.get(key);
+        return death === undefined ? [] : [[key, death] as const];
       });
+      const bytes = fixedBytes + piece.length * entryBytes + deaths.length * deathBytes;
+      const words = new DataView(new ArrayBuffer(bytes));
+      words.setUint32(0, piece.length | (this.#isComplete ? 0 : incompleteBit), true);
+      words.setUint32(4, deaths.length, true);
+      let at = fixedBytes;
+      const put = (...values: readonly number[]) => {
+        for (const value of values) {
+          words.setUint32(at, value, true);
+          at += 4;
+        }
+      };
+      for (const [key, live] of piece) put(nameOf(key).epoch, nameOf(key).sequence, live);
+      for (const [key, death] of deaths)
+        for (const { epoch, sequence } of [nameOf(key), nameOf(death)]) put(epoch, sequence);
       yield new Uint8Array(words.buffer);
     }
   }
@@ -97,26 +152,43 @@ export class SegmentUsage {
   /** Adds what a piece tells. Throws `corrupt`. */
   decode(piece: Uint8Array): void {
     const words = new DataView(piece.buffer, piece.byteOffset, piece.length);
-    const first = piece.length < 4 ? 0xffff_ffff : words.getUint32(0, true);
+    const first = piece.length < fixedBytes ? 0xffff_ffff : words.getUint32(0, true);
     const count = first & ~incompleteBit;
-    if (piece.length !== 4 + count * entryBytes)
+    const deathsAt = fixedBytes + count * entryBytes;
+    const isFit =
+      piece.length >= fixedBytes &&
+      piece.length === deathsAt + words.getUint32(4, true) * deathBytes;
+    if (!isFit)
       throw new StorageError('corrupt', 'a piece of the table of live bytes has a wrong length');
     if ((first & incompleteBit) !== 0) this.#isComplete = false;
-    for (let at = 4; at < piece.length; at += entryBytes)
-      this.#liveBytes.set(
-        keyOf(words.getUint32(at, true), words.getUint32(at + 4, true)),
-        words.getUint32(at + 8, true),
-      );
+    const keyAt = (at: number) =>
+      keyOf({ epoch: words.getUint32(at, true), sequence: words.getUint32(at + 4, true) });
+    for (let at = fixedBytes; at < deathsAt; at += entryBytes)
+      this.#liveBytes.set(keyAt(at), words.getUint32(at + 8, true));
+    for (let at = deathsAt; at < piece.length; at += deathBytes)
+      this.#deaths.set(keyAt(at), keyAt(at + 8));
   }
 
+  /** What an ancestor's segment holds is the ancestor's to count. */
   #change(places: Uint32Array, at: number, bytes: number): void {
     const epoch = places[at + placeWord.epoch] as number;
-    if (isHole(places, at) || epoch === lostEpoch) return;
-    const key = keyOf(epoch, places[at + placeWord.sequence] as number);
+    if (isHole(places, at) || epoch === lostEpoch || placeOrigin(places, at) !== 0) return;
+    const name = { epoch, sequence: places[at + placeWord.sequence] as number };
+    const key = keyOf(name);
     const live = (this.#liveBytes.get(key) ?? 0) + bytes;
     invariant(live >= 0 || !this.#isComplete, 'no more dies in a segment than lived in it', () => ({
-      ...nameOf(key),
+      ...name,
     }));
     this.#liveBytes.set(key, Math.max(0, live));
   }
+}
+
+function firstAtOrAfter(sorted: readonly number[], value: number): number | undefined {
+  let low = 0;
+  for (let high = sorted.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] as number) < value) low = middle + 1;
+    else high = middle;
+  }
+  return sorted[low];
 }

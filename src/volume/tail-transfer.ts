@@ -13,7 +13,7 @@ import { TailReader } from '../log/tail-reader.ts';
 import { recordsIn, TailStore } from '../log/tail-store.ts';
 import type { Tail } from '../ports/tenure.ts';
 import type { VolumeDriverDeps } from './volume-deps.ts';
-import { loadHead } from './recovery.ts';
+import { findHead } from './recovery.ts';
 
 const incoming = '.incoming';
 
@@ -29,7 +29,7 @@ export class TailTransfer {
   /** Sequence of the last record that the committed head holds. */
   async committedSequence(id: ObjectId): Promise<number> {
     const { heads, checksum } = this.#deps;
-    return (await loadHead(heads, id, checksum)).journalSequence;
+    return (await findHead(heads, id, checksum))?.journalSequence ?? 0;
   }
 
   /** Of a volume that is not open here, whose journal is. */

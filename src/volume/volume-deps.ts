@@ -10,6 +10,7 @@ import type { SegmentSource } from '../ports/segment-source.ts';
 import type { ReplicaHosts } from '../log/replica-hosts.ts';
 import type { ReplicaMode } from '../log/replicator.ts';
 import type { Heads, ObjectRecords } from '../registry/object-records.ts';
+import type { SnapshotRecords } from '../registry/snapshot-records.ts';
 
 /** The SSD cache as the driver needs it. */
 export interface SegmentSources {
@@ -35,6 +36,7 @@ export interface VolumeDriverDeps {
   readonly backend: Backend;
   readonly sources: SegmentSources;
   readonly heads: Heads;
+  readonly snapshots: SnapshotRecords;
   /** Folder on the SSD in which each volume's journal has a folder. */
   readonly journalFolder: string;
   readonly bucketOf: (id: ObjectId) => string;

@@ -4,17 +4,28 @@
  */
 
 import { isStorageError, StorageError } from '../core/errors.ts';
+import { invariant } from '../core/invariant.ts';
+import { limits } from '../core/limits.ts';
 import { Permits } from '../core/permits.ts';
 import type { ObjectId } from '../core/units.ts';
 import { MiB, objectId } from '../core/units.ts';
-import { encodeHead, emptyHead } from '../format/head.ts';
+import { decodeHead, emptyHead, encodeHead } from '../format/head.ts';
 import { Journal } from '../log/journal.ts';
 import { SegmentUploader } from '../log/segment-uploader.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
+import type { SegmentSource } from '../ports/segment-source.ts';
 import type { Tenure } from '../ports/tenure.ts';
+import type { CareAnswer, VolumeRequest } from '../ports/volume-care.ts';
+import type { SnapshotRecord } from '../registry/snapshot-records.ts';
+import type { Lineage } from './lineage.ts';
+import { openLineage } from './lineage.ts';
 import { openVolume } from './open-volume.ts';
 import { PageBudget } from './page-budget.ts';
+import type { Bucket } from './recovery.ts';
+import { findHead } from './recovery.ts';
+import { rollBack } from './rollback.ts';
 import type { VolumeSettings } from './settings.ts';
+import { SnapshotView } from './snapshot-view.ts';
 import { TailTransfer } from './tail-transfer.ts';
 import type { VolumeDriverDeps } from './volume-deps.ts';
 import type { Volume, VolumeStatus } from './volume.ts';
@@ -90,23 +101,68 @@ export class VolumeDriver implements ObjectDriver {
     await heads.commitHead(id, epoch, encodeHead({ ...emptyHead, epoch }, checksum));
   }
 
+  /**
+   * The bucket of a volume that is not named yet, and in it the head that it begins with: with the
+   * registry gone, the buckets are enough.
+   */
+  async prepare(id: ObjectId, head: Uint8Array): Promise<void> {
+    const { backend, bucketOf } = this.#deps;
+    await backend.createBucket(bucketOf(id));
+    await backend.bucket(bucketOf(id)).put('head/00000000/00000000', head);
+  }
+
+  /** What is kept by a snapshot of volume `id`, for reading. */
+  view(id: ObjectId, snapshot: SnapshotRecord): Promise<SnapshotView> {
+    return SnapshotView.open({ ...this.#deps, ...this.#shared }, id, snapshot.head);
+  }
+
+  /** `unavailable` where the volume is not open. */
+  async act(id: ObjectId, request: VolumeRequest): Promise<CareAnswer> {
+    const volume = this.#open.get(id);
+    if (!volume) throw new StorageError('unavailable', `volume ${id} is not open here`);
+    return volume.care.act(request);
+  }
+
+  /**
+   * Makes a volume what a snapshot is, and a snapshot of what it was. It is not open, all of it is on
+   * the backend, and the tenure is used up by this.
+   */
+  async rollBack(
+    tenure: Tenure,
+    to: SnapshotRecord,
+    before: Pick<SnapshotRecord, 'name' | 'createdNs'>,
+  ): Promise<void> {
+    const { heads, snapshots, checksum, log } = this.#deps;
+    const { objectId: id, signal } = tenure;
+    invariant(!this.#open.has(id), 'a volume that is rolled back is closed');
+    await this.#tails.discard(id);
+    const head = (await findHead(heads, id, checksum)) ?? emptyHead;
+    const kept = decodeHead(to.head, checksum);
+    const lineage = openLineage(this.#deps, [id, ...head.ancestors], signal);
+    const keptLineage = openLineage(this.#deps, [id, ...kept.ancestors], signal);
+    const uploader = this.#uploader(lineage, signal);
+    const { segmentBytes } = this.#settings;
+    const deps = { tenure, heads, checksum, log, uploader, segmentBytes, lineage, keptLineage };
+    const usedBytes = head.dataBlocks * limits.blockBytes;
+    await rollBack(deps, head, kept, (at, encoded) =>
+      snapshots.writes(id, { ...before, at, usedBytes, head: encoded }),
+    );
+  }
+
   async open(tenure: Tenure): Promise<Volume> {
-    const { backend, sources, bucketOf } = this.#deps;
+    const { heads, checksum } = this.#deps;
     const { objectId: id, tail } = tenure;
     if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open already');
     await this.#tails.adopt(id, tail);
-    if ((await this.#deps.heads.loadHead(id)) === undefined) await this.create(tenure);
+    let head = await findHead(heads, id, checksum);
+    if (!head) await this.create(tenure);
+    head ??= { ...emptyHead, epoch: tenure.epoch };
     const stop = new AbortController();
     const signal = AbortSignal.any([tenure.signal, stop.signal]);
-    const store = backend.bucket(bucketOf(id));
-    const source = sources.source(id, store, signal);
-    const uploader = new SegmentUploader({
-      store,
-      source,
-      inFlight: this.#shared.inFlight,
-      signal,
-    });
-    const context = { tenure, stop, signal, store, source, uploader, folder: this.#folder(id) };
+    const lineage = openLineage(this.#deps, [id, ...head.ancestors], signal);
+    const uploader = this.#uploader(lineage, signal);
+    const folder = this.#folder(id);
+    const context = { tenure, head, stop, signal, ...lineage, uploader, folder };
     const volume = await openVolume(
       { ...this.#deps, budget: this.#shared.budget },
       context,
@@ -132,6 +188,12 @@ export class VolumeDriver implements ObjectDriver {
   unfinished(): Promise<ObjectId[]> {
     const names = this.#deps.disk.list(this.#deps.journalFolder);
     return Promise.resolve(names.flatMap((name) => asObjectId(name) ?? []));
+  }
+
+  #uploader({ buckets, sources }: Lineage, signal: AbortSignal): SegmentUploader {
+    const { store } = buckets[0] as Bucket;
+    const source = sources[0] as SegmentSource;
+    return new SegmentUploader({ store, source, inFlight: this.#shared.inFlight, signal });
   }
 
   #folder(id: ObjectId): string {

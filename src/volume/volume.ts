@@ -23,6 +23,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
 import type { Tenure } from '../ports/tenure.ts';
+import type { SnapshotRecords } from '../registry/snapshot-records.ts';
 import type { BlockMap } from './block-map.ts';
 import type { BlockReader } from './block-reader.ts';
 import type { BlockWriter } from './block-writer.ts';
@@ -31,7 +32,10 @@ import { isEnd, type Destager } from './destager.ts';
 import type { HeadCommitter } from './head-committer.ts';
 import type { JournalRoom } from './journal-room.ts';
 import type { ReadAhead } from './read-ahead.ts';
+import type { SourcesByOrigin } from './page-tree.ts';
 import { seekInMap } from './seek.ts';
+import type { SegmentSequencer } from './segment-sequencer.ts';
+import { VolumeCare } from './volume-care.ts';
 
 const { blockBytes } = limits;
 /** How long the registry is waited for when a volume is closed. */
@@ -49,6 +53,9 @@ export interface VolumeParts {
   readonly destager: Destager;
   readonly checkpointer: Checkpointer;
   readonly committer: HeadCommitter;
+  readonly sequencer: SegmentSequencer;
+  readonly snapshots: SnapshotRecords;
+  readonly sources: SourcesByOrigin;
   readonly uploader: SegmentUploader;
   readonly replicator: Replicator;
   readonly clock: Clock;
@@ -82,10 +89,12 @@ export interface VolumeStatus extends ReplicaStatus {
 
 export class Volume implements DataObject {
   readonly id: ObjectId;
+  readonly care: VolumeCare;
   readonly #parts: VolumeParts;
   /** Changes are acknowledged when they are where they must be. */
   readonly #protected = () => this.#parts.replicator.written(this.#parts.journal.lastSequence);
   #state: 'open' | 'failed' | 'closed' = 'open';
+  #isFrozen: boolean;
   #failure: unknown;
   #damagedReads = 0;
   #closing: Promise<void> | undefined;
@@ -94,6 +103,13 @@ export class Volume implements DataObject {
   constructor(parts: VolumeParts) {
     this.id = parts.tenure.objectId;
     this.#parts = parts;
+    const size = () => this.size();
+    const assertWritable = () => this.assertWritable();
+    const freeze = () => {
+      this.#isFrozen = true;
+    };
+    this.#isFrozen = parts.tenure.isFrozen === true;
+    this.care = new VolumeCare({ ...parts, size, assertWritable, freeze });
   }
 
   size(): number {
@@ -130,7 +146,8 @@ export class Volume implements DataObject {
     if (bytes === 0) return 0;
     this.#parts.readAhead.note(offset, bytes);
     try {
-      const read = this.#readRange(offset, bytes === into.length ? into : into.subarray(0, bytes));
+      const area = bytes === into.length ? into : into.subarray(0, bytes);
+      const read = this.#parts.reader.readBytes(offset, area);
       if (!isPending(read)) return bytes;
       return read.then(
         () => bytes,
@@ -142,17 +159,17 @@ export class Volume implements DataObject {
   }
 
   write(offset: number, data: Uint8Array): Eventually<void> {
-    this.assertWritable();
+    this.#assertChangeable();
     return chain(this.#parts.writer.write(offset, data), this.#protected);
   }
 
   trim(offset: number, length: number): Eventually<void> {
-    this.assertWritable();
+    this.#assertChangeable();
     return chain(this.#parts.writer.trim(offset, length), this.#protected);
   }
 
   resize(bytes: number): Eventually<void> {
-    this.assertWritable();
+    this.#assertChangeable();
     return chain(this.#parts.writer.resize(bytes), this.#protected);
   }
 
@@ -173,12 +190,6 @@ export class Volume implements DataObject {
   async sync(): Promise<void> {
     await this.flush();
     await this.#parts.destager.sync();
-  }
-
-  /** Wins space back on the backend. */
-  async compact(): Promise<void> {
-    await this.sync();
-    await this.#parts.checkpointer.compact();
   }
 
   close(): Promise<void> {
@@ -247,15 +258,9 @@ export class Volume implements DataObject {
     this.#parts.onClosed();
   }
 
-  #readRange(offset: number, into: Uint8Array): Eventually<void> {
-    const { reader } = this.#parts;
-    const skew = offset % blockBytes;
-    if (skew === 0 && into.length % blockBytes === 0) return reader.read(offset / blockBytes, into);
-    const blocks = Math.ceil((skew + into.length) / blockBytes);
-    const whole = new Uint8Array(blocks * blockBytes);
-    return chain(reader.read(Math.floor(offset / blockBytes), whole), () =>
-      into.set(whole.subarray(skew, skew + into.length)),
-    );
+  #assertChangeable(): void {
+    if (this.#isFrozen) throw new StorageError('read_only', 'a template is not written');
+    this.assertWritable();
   }
 
   #reportDamage(error: unknown, offset: number, bytes: number): never {

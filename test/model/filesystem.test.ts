@@ -17,6 +17,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { CachedRegistry } from '../../src/registry/cached-registry.ts';
 import { Namespace, namespaceGroups } from '../../src/registry/namespace.ts';
 import { HeldRegistry } from '../support/held-registry.ts';
+import { lineageOf } from '../support/lineage.ts';
 import { memoryObjects } from '../support/memory-objects.ts';
 import { quietLog } from '../support/quiet-log.ts';
 
@@ -103,6 +104,7 @@ async function life(seed: number, hosts: 'plain' | 'cached'): Promise<void> {
         ...{
           namespace,
           objects,
+          lineage: lineageOf(registry),
           clock: systemClock(undefined),
           random,
           log: quietLog(),
@@ -266,6 +268,7 @@ test('many makers of names in one folder all succeed, and one wins each name', a
   const fileSystem = await WharfFileSystem.open(
     {
       namespace: new Namespace(registry, salt),
+      lineage: lineageOf(registry),
       ...{ objects: memoryObjects(), clock: systemClock(undefined), random: seededRandom(1) },
       log: quietLog(),
       host: hostId('a'),

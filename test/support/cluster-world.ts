@@ -19,10 +19,12 @@ import { tableChecksum } from '../../src/platform/checksum.ts';
 import { MemoryDisk } from '../../src/platform/memory-disk.ts';
 import { seededRandom } from '../../src/platform/random.ts';
 import { systemClock } from '../../src/platform/system-clock.ts';
+import type { Registry } from '../../src/ports/registry.ts';
 import { HostRecords } from '../../src/registry/host-records.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { MemoryStore } from '../../src/registry/memory-store.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
+import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
 import { ClusterLocks } from '../../src/router/locks/cluster-locks.ts';
 import { isLockMessage } from '../../src/router/locks/lock-service.ts';
 import { Membership } from '../../src/router/members/membership.ts';
@@ -129,7 +131,7 @@ export class ClusterWorld implements AsyncDisposable {
       { host: id, domain: undefined, hosts, peers, clock, checksum },
       replicaTimeoutMs,
     );
-    const drivers = await this.#drivers(disk, records, replicaHosts);
+    const drivers = await this.#drivers(disk, registry, replicaHosts);
     const takenOver: WorldHost['takenOver'] = [];
     const router: ObjectRouter = new ObjectRouter(
       {
@@ -190,7 +192,8 @@ export class ClusterWorld implements AsyncDisposable {
     for (const volumes of this.#volumes) endWork(volumes);
   }
 
-  async #drivers(disk: MemoryDisk, records: ObjectRecords, replicaHosts: ReplicaHosts) {
+  async #drivers(disk: MemoryDisk, registry: Registry, replicaHosts: ReplicaHosts) {
+    const records = new ObjectRecords(registry);
     const { clock, log } = this;
     const platform = { disk, log, clock, checksum: tableChecksum() };
     const random = seededRandom(7);
@@ -207,6 +210,7 @@ export class ClusterWorld implements AsyncDisposable {
     const volumes = new VolumeDriver(
       {
         ...{ ...platform, backend, sources, heads: records.heads('volume') },
+        snapshots: new SnapshotRecords(registry),
         ...{ journalFolder: '/journal', bucketOf: (of: string) => `volume-${of}` },
         replication: {
           ...{ records, hosts: replicaHosts, folder: '/replicas' },

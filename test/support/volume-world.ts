@@ -3,6 +3,7 @@
  * registry of heads that compares epochs. A world outlives the volumes opened in it.
  */
 
+import assert from 'node:assert/strict';
 import type { Faults } from '../../src/backend/with-faults.ts';
 import { noFaults, withFaults } from '../../src/backend/with-faults.ts';
 import { MemoryBackend } from '../../src/backend/memory-backend.ts';
@@ -14,6 +15,7 @@ import { SegmentCache } from '../../src/cache/segment-cache.ts';
 import type { ObjectId } from '../../src/core/units.ts';
 import { StorageError } from '../../src/core/errors.ts';
 import { hostId, KiB, objectId } from '../../src/core/units.ts';
+import { cloneHead, decodeHead, encodeHead } from '../../src/format/head.ts';
 import { ReplicaHosts } from '../../src/log/replica-hosts.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { MemoryDisk } from '../../src/platform/memory-disk.ts';
@@ -22,6 +24,7 @@ import { systemClock } from '../../src/platform/system-clock.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
+import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import type { Replication, SegmentSources } from '../../src/volume/volume-deps.ts';
@@ -63,8 +66,10 @@ export class VolumeWorld {
   readonly clock: Clock;
   readonly log = quietLog();
   readonly faults: Faults = noFaults();
-  readonly backend = new MemoryBackend();
+  readonly backend: MemoryBackend;
+  readonly registry: MemoryRegistry;
   readonly records: ObjectRecords;
+  readonly snapshots: SnapshotRecords;
   readonly settings: VolumeSettings;
   disk = new MemoryDisk();
   cacheBytesMax = 1024 * KiB;
@@ -74,11 +79,15 @@ export class VolumeWorld {
   #cache: SegmentCache | undefined;
   #driver: VolumeDriver | undefined;
 
-  constructor(settings: Partial<VolumeSettings> = {}, seed = 1) {
+  /** `beside`: another volume's world, whose backend and registry this one shares. */
+  constructor(settings: Partial<VolumeSettings> = {}, seed = 1, beside?: VolumeWorld) {
     this.id = objectId(seed.toString(16).padStart(32, '0'));
     this.clock = systemClock(undefined);
     this.settings = { ...smallSettings, ...settings };
-    this.records = new ObjectRecords(new MemoryRegistry(systemClock(undefined)));
+    this.backend = beside?.backend ?? new MemoryBackend();
+    this.registry = beside?.registry ?? new MemoryRegistry(systemClock(undefined));
+    this.records = new ObjectRecords(this.registry);
+    this.snapshots = new SnapshotRecords(this.registry);
   }
 
   get bucket(): string {
@@ -109,6 +118,33 @@ export class VolumeWorld {
     this.#tenure = tenureOf(this.id, epoch, tail);
     this.#driver = await this.#makeDriver();
     return this.#driver.open(this.#tenure);
+  }
+
+  /** Makes it what the snapshot is, as the router does; gives it opened again. */
+  async rollBack(volume: Volume, name: string, before: string): Promise<Volume> {
+    await volume.sync();
+    await volume.close();
+    this.tenure.end();
+    const { epoch } = await this.records.claim(this.id, host);
+    const tenure = tenureOf(this.id, epoch, 'backend');
+    const to = await this.snapshots.get(this.id, name);
+    await this.driver.rollBack(tenure, to, { name: before, createdNs: 2n });
+    tenure.end();
+    return this.open();
+  }
+
+  /** The world of a new volume that begins as the snapshot is. */
+  async clone(name: string, seed: number, settings = this.settings): Promise<VolumeWorld> {
+    const world = new VolumeWorld(settings, seed, this);
+    const kept = decodeHead((await this.snapshots.get(this.id, name)).head, this.checksum);
+    const head = encodeHead(cloneHead(kept, this.id), this.checksum);
+    await this.driver.prepare(world.id, head);
+    const descent = { parent: this.id, snapshot: name };
+    const { compares, writes } = this.snapshots.cloning(world.id, descent);
+    const made = this.records.making(world.id, host, head);
+    const outcome = await this.registry.transact({ compares, writes: [...writes, ...made] });
+    assert.ok(outcome.committed);
+    return world;
   }
 
   get driver(): VolumeDriver {
@@ -158,6 +194,7 @@ export class VolumeWorld {
       {
         ...{ disk, clock, checksum, log, backend, sources: this.#sources(this.#cache) },
         heads: this.records.heads('volume'),
+        snapshots: this.snapshots,
         journalFolder: '/journal',
         bucketOf: (id) => `wharf-${id}`,
         replication: aloneWith(this.records),

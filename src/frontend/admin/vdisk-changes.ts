@@ -7,7 +7,7 @@ import { isStorageError, StorageError } from '../../core/errors.ts';
 import { limits } from '../../core/limits.ts';
 import type { Ino } from '../../core/units.ts';
 import { fileName } from '../../core/units.ts';
-import type { Attributes, Caller, FileSystem } from '../../ports/file-system.ts';
+import type { Attributes, Caller, FileSystem, NewInode } from '../../ports/file-system.ts';
 import type { NamespaceChange } from '../../registry/namespace-changes.ts';
 import { findPath } from './vdisks.ts';
 
@@ -54,6 +54,38 @@ export class VdiskChanges {
     } finally {
       await this.#tellOf(place);
     }
+  }
+
+  /** Makes what has its object already. `exists`, `not_found`, `not_directory`. */
+  async place(path: string, what: NewInode): Promise<Attributes> {
+    const { fileSystem, caller } = this.#deps;
+    const place = await this.#placeOf(path);
+    const made = await explainStanding(path, () =>
+      fileSystem.make(place.parent, place.name, what, caller),
+    );
+    await this.#tellOf(place);
+    return made;
+  }
+
+  /** `exists`, `not_directory`, `invalid`. */
+  async refuseStanding(path: string): Promise<void> {
+    const { parent, name } = await this.#placeOf(path);
+    const standing = await this.#deps.fileSystem.lookup(parent, name).catch((error: unknown) => {
+      if (!isStorageError(error, 'not_found')) throw error;
+    });
+    if (standing) throw new StorageError('exists', `${path} exists already`);
+  }
+
+  /** Whether somebody has it open, on whichever host. */
+  isInUse({ ino }: Attributes): Promise<boolean> {
+    return this.#deps.fileSystem.isInUse(ino);
+  }
+
+  /** Its object has changed by itself. */
+  async noteSize({ ino }: Attributes, sizeBytes: number): Promise<void> {
+    const { fileSystem, tellKernel } = this.#deps;
+    await fileSystem.change(ino, { sizeBytes });
+    await tellKernel({ kind: 'inode', ino, what: 'data' });
   }
 
   /** Online. To shrink has to be forced: `busy`. Says how much data was cut off. */

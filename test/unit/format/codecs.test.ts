@@ -55,8 +55,9 @@ const head = fc.record({
   dataBlocks: u53,
   rootLevel: fc.nat(4),
   root: fc.uint32Array({ minLength: 6, maxLength: 6 }),
-  tail: fc.array(fc.record({ epoch: u32, first: u32, last: u32 }), { maxLength: 5 }),
+  tail: fc.array(fc.record({ epoch: u32, first: u32, last: u32, origin: u32 }), { maxLength: 5 }),
   usage: fc.nat(3).chain((count) => fc.uint32Array({ minLength: count * 6, maxLength: count * 6 })),
+  ancestors: fc.array(fc.nat().map((seed) => objectId(seed.toString(16).padStart(32, '0')))),
 });
 
 describe('the head of a volume', () => {
@@ -179,7 +180,7 @@ describe('a record of the journal', () => {
 });
 
 /** Bytes of version 1, as they were first written: a change of format must not pass unseen. */
-describe('the formats of version 1', () => {
+describe('the formats as they are written', () => {
   test('have not changed', () => {
     const digest = (bytes: Uint8Array) => createHash('sha1').update(bytes).digest('hex');
     const scratch = new Uint8Array(payloadOffset(payloadBlocksMax));
@@ -197,14 +198,15 @@ describe('the formats of version 1', () => {
       {
         ...{ epoch: 1, volumeBytes: 2, journalSequence: 3, dataBlocks: 4, rootLevel: 1 },
         root: Uint32Array.of(1, 2, 3, 4, 5, 6),
-        tail: [{ epoch: 1, first: 2, last: 3 }],
+        tail: [{ epoch: 1, first: 2, last: 3, origin: 4 }],
         usage: Uint32Array.of(6, 5, 4, 3, 2, 1),
+        ancestors: [objectId('00112233445566778899aabbccddeeff')],
       },
       checksum,
     );
     assert.deepEqual(
       [digest(scratch.subarray(0, bytes)), digest(headBytes)],
-      ['981443a093838ab8fc0551aee5d472d01b5b065a', 'fdd85765dccc51736441e750a3cd4cda5972bbe2'],
+      ['981443a093838ab8fc0551aee5d472d01b5b065a', '4c7ba66e5767cf39a67bc8cb0a804aa40bb06ed0'],
     );
   });
 });

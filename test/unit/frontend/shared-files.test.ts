@@ -14,6 +14,7 @@ import { CachedRegistry } from '../../../src/registry/cached-registry.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
 import { Namespace, namespaceGroups } from '../../../src/registry/namespace.ts';
 import { HeldRegistry } from '../../support/held-registry.ts';
+import { lineageOf } from '../../support/lineage.ts';
 import { memoryObjects } from '../../support/memory-objects.ts';
 import { quietLog } from '../../support/quiet-log.ts';
 
@@ -76,6 +77,7 @@ async function pair() {
   const open = (name: string, namespace: Namespace, own: Objects) =>
     WharfFileSystem.open(
       {
+        lineage: lineageOf(registry),
         ...{ namespace, objects: own, clock, random: seededRandom(1), log: quietLog() },
         host: hostId(name),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),

@@ -83,7 +83,7 @@ describe('a volume under random overwrites', () => {
     const volume = await world.create();
     const writer = new Writer(volume);
     await writer.write(12 * blocks);
-    await volume.compact();
+    await volume.care.compact();
     const live = writer.values.size * blockBytes;
     await soon(50);
     const stored = await storedBytes(world);

@@ -1,0 +1,60 @@
+/**
+ * What an administrator does to a volume in use, where it is served. Requests travel between hosts
+ * as JSON, and a lost answer has them made again: making one again is as good as making it once.
+ * Long ones are done in slices: the answer says where the next one goes on.
+ */
+
+export type VolumeRequest =
+  /** Keeps the volume as it is at a moment; resolves when that is on the backend. `exists`. */
+  | { readonly do: 'snapshot'; readonly name: string; readonly createdNs: string }
+  /** A checkpoint, after which is deleted what nobody reaches any more. */
+  | { readonly do: 'collect' }
+  /** What compaction would win, or wins. */
+  | { readonly do: 'compact'; readonly how: 'plan' | 'run' }
+  /** Copies a part of what the volume reads from its ancestors. */
+  | { readonly do: 'flatten' }
+  | { readonly do: 'space' }
+  /** From now on it is not written any more, and has a snapshot for its clones. */
+  | { readonly do: 'freeze'; readonly createdNs: string };
+
+export type CareRequest =
+  | VolumeRequest
+  /** Makes it what snapshot `name` is; what it was until then is snapshot `before`. */
+  | {
+      readonly do: 'rollBack';
+      readonly name: string;
+      readonly before: string;
+      readonly createdNs: string;
+    };
+
+export interface CareAnswer {
+  /** Of `flatten`; once it is done, the volume needs no ancestor any more. */
+  readonly flattened?: {
+    readonly isDone: boolean;
+    /** How far the volume has been looked through. */
+    readonly doneBytes: number;
+    readonly copiedBytes: number;
+  };
+  readonly space?: SpaceUse;
+  readonly compaction?: CompactionReport;
+}
+
+export interface SpaceUse {
+  /** Bytes on the backend that the volume as it is now reaches and no other volume does. */
+  readonly uniqueBytes: number;
+  /** Bytes of data that it reads from what it is a clone of. */
+  readonly sharedBytes: number;
+}
+
+export interface CompactionReport {
+  readonly segments: number;
+  /** Bytes of all segments, as if each were full, and of what lives in them. */
+  readonly storedBytes: number;
+  readonly liveBytes: number;
+  /** What the next round would rewrite. */
+  readonly victims: number;
+  readonly victimBytes: number;
+  /** Live bytes that were copied to win space back since the volume was opened, and the dead ones. */
+  readonly rewrittenBytes: number;
+  readonly reclaimedBytes: number;
+}

@@ -1,0 +1,234 @@
+/**
+ * Snapshots of volumes, and what is a clone of which:
+ *
+ *   s<object id><name>            {created, epoch, sequence, used, head}: the head that is kept, and the
+ *                                 segment that was named last when it was committed
+ *   k<object id>                  a mark: changes whenever a snapshot or a clone of one comes or goes
+ *   c<object id><clone id><name>  the clone reads from the snapshot
+ *   p<clone id>                   {parent, snapshot}: the same, from the clone's side
+ *
+ * A snapshot is put by the volume's owner, together with the head that it keeps. Names that begin
+ * with a dot are Wharf's own. A snapshot is not deleted while there are clones of it: both change
+ * the mark, so of a clone and a deletion at once one sees the other.
+ */
+
+import { StorageError } from '../core/errors.ts';
+import type { ObjectId } from '../core/units.ts';
+import { objectId } from '../core/units.ts';
+import type { Compare, Registry, Write } from '../ports/registry.ts';
+import { prefixRange } from '../ports/registry.ts';
+import { encodeRecord, RecordReader } from './record.ts';
+
+const entriesPerRange = 200;
+const nameCharactersMax = 128;
+const idDigits = 32;
+
+export interface SnapshotRecord {
+  readonly name: string;
+  /** Nanoseconds since 1970. */
+  readonly createdNs: bigint;
+  /** The segment of the volume that was named last before it: see the table of live bytes. */
+  readonly at: { readonly epoch: number; readonly sequence: number };
+  /** Bytes of data in the volume; an estimate. */
+  readonly usedBytes: number;
+  /** Encoded. */
+  readonly head: Uint8Array;
+}
+
+export interface Descent {
+  readonly parent: ObjectId;
+  readonly snapshot: string;
+}
+
+const prefixOf = (id: ObjectId) => `s${id}`;
+const keyOf = (id: ObjectId, name: string) => `${prefixOf(id)}${asLatin1(name)}`;
+const clonesOf = (id: ObjectId) => `c${id}`;
+const descentKey = (clone: ObjectId) => `p${clone}`;
+const asLatin1 = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
+const asText = (latin1: string) => Buffer.from(latin1, 'latin1').toString('utf8');
+
+export const markKey = (id: ObjectId) => `k${id}`;
+const mark = (id: ObjectId): Write => ({ key: markKey(id), put: encodeRecord({}) });
+
+/** Whether it is Wharf's own, which lists don't show. */
+export function isInternal(name: string): boolean {
+  return name.startsWith('.');
+}
+
+/** `invalid` where a user may not give a snapshot this name. */
+export function checkSnapshotName(name: string): void {
+  const isFit =
+    /^[^./\0@][^/\0@]*$/.test(name) &&
+    name.isWellFormed() &&
+    Buffer.byteLength(name) <= nameCharactersMax;
+  if (!isFit)
+    throw new StorageError(
+      'invalid',
+      `${JSON.stringify(name)} is no name of a snapshot: 1 to ${nameCharactersMax} bytes without / and @, not with a dot in front`,
+    );
+}
+
+export class SnapshotRecords {
+  readonly #registry: Registry;
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  /** What puts a snapshot. */
+  writes(id: ObjectId, snapshot: SnapshotRecord): readonly Write[] {
+    const { name, createdNs, at, usedBytes: used } = snapshot;
+    const head = Buffer.from(snapshot.head).toString('base64');
+    const record = encodeRecord({ created: String(createdNs), ...at, used, head });
+    return [{ key: keyOf(id, name), put: record }, mark(id)];
+  }
+
+  async find(id: ObjectId, name: string): Promise<SnapshotRecord | undefined> {
+    const key = keyOf(id, name);
+    const found = await this.#registry.get(key);
+    return found && decode(key, found.value);
+  }
+
+  /** `not_found`. */
+  async get(id: ObjectId, name: string): Promise<SnapshotRecord> {
+    const found = await this.find(id, name);
+    if (!found) throw new StorageError('not_found', `no snapshot ${name}`);
+    return found;
+  }
+
+  /** All of a volume's, Wharf's own with them, by name. */
+  async *list(id: ObjectId): AsyncGenerator<SnapshotRecord> {
+    const range = prefixRange(prefixOf(id));
+    for (let { from } = range; ; ) {
+      const { entries } = await this.#registry.range(
+        { from, to: range.to },
+        { limit: entriesPerRange },
+      );
+      for (const { key, value } of entries) yield decode(key, value);
+      const last = entries.at(-1);
+      if (last === undefined || entries.length < entriesPerRange) return;
+      from = `${last.key}\0`;
+    }
+  }
+
+  /**
+   * That the volume has no snapshots but those for clones, for a transaction to compare; undefined
+   * where it has some, or is a template.
+   */
+  async none(id: ObjectId): Promise<Compare | undefined> {
+    const compare = await this.#mark(id);
+    if (compare.is === 'absent') return compare;
+    for await (const { name } of this.list(id)) if (!isForClone(name)) return undefined;
+    return compare;
+  }
+
+  /** False where there is none. `busy` where there are clones of it. */
+  async delete(id: ObjectId, name: string): Promise<boolean> {
+    for (;;) {
+      const compare = await this.#mark(id);
+      if (!(await this.find(id, name))) return false;
+      const clones = await this.clones(id, name);
+      if (clones.length > 0)
+        throw new StorageError(
+          'busy',
+          `snapshot ${name} has clones: ${clones.length} read from it`,
+        );
+      const writes = [{ key: keyOf(id, name), delete: true } as const, mark(id)];
+      const { committed } = await this.#registry.transact({ compares: [compare], writes });
+      if (committed) return true;
+    }
+  }
+
+  /** What reads from the snapshot, or from any of the volume's. */
+  async clones(id: ObjectId, snapshot?: string): Promise<readonly ObjectId[]> {
+    const prefix = clonesOf(id);
+    const { entries } = await this.#registry.range(prefixRange(prefix));
+    const name = snapshot === undefined ? undefined : asLatin1(snapshot);
+    return entries.flatMap(({ key }) => {
+      const clone = key.slice(prefix.length, prefix.length + idDigits);
+      const isOfIt = name === undefined || key.slice(prefix.length + idDigits) === name;
+      return isOfIt ? objectId(clone) : [];
+    });
+  }
+
+  async descentOf(clone: ObjectId): Promise<Descent | undefined> {
+    const found = await this.#registry.get(descentKey(clone));
+    if (!found) return undefined;
+    const fields = new RecordReader(`clone ${clone}`, found.value);
+    return { parent: objectId(fields.text('parent')), snapshot: fields.text('snapshot') };
+  }
+
+  /** What makes the clone one, for the transaction that makes it. */
+  cloning(
+    clone: ObjectId,
+    { parent, snapshot }: Descent,
+  ): { readonly compares: readonly Compare[]; readonly writes: readonly Write[] } {
+    return {
+      compares: [{ key: keyOf(parent, snapshot), is: 'present' }],
+      writes: [
+        { key: cloneKey(clone, { parent, snapshot }), put: encodeRecord({}) },
+        { key: descentKey(clone), put: encodeRecord({ parent, snapshot }) },
+        mark(parent),
+      ],
+    };
+  }
+
+  /** Nothing of the clone reads from its parent any more. Idempotent. */
+  async detach(clone: ObjectId): Promise<Descent | undefined> {
+    const descent = await this.descentOf(clone);
+    if (!descent) return undefined;
+    const writes = [
+      { key: cloneKey(clone, descent), delete: true } as const,
+      { key: descentKey(clone), delete: true } as const,
+      mark(descent.parent),
+    ];
+    await this.#registry.transact({ compares: [], writes });
+    return descent;
+  }
+
+  /** The volume is gone, and its snapshots with it. Idempotent. */
+  async forget(id: ObjectId): Promise<void> {
+    for (;;) {
+      const { entries } = await this.#registry.range(prefixRange(prefixOf(id)), { limit: 50 });
+      const keys = entries.length > 0 ? entries.map(({ key }) => key) : [markKey(id)];
+      const writes = keys.map((key) => ({ key, delete: true }) as const);
+      await this.#registry.transact({ compares: [], writes });
+      if (entries.length === 0) return;
+    }
+  }
+
+  async #mark(id: ObjectId): Promise<Compare> {
+    const key = markKey(id);
+    const found = await this.#registry.get(key);
+    return found ? { key, is: 'at', revision: found.revision } : { key, is: 'absent' };
+  }
+}
+
+/** The snapshot that clones of a template stand on. */
+export const ofTemplate = '.template';
+const forClone = '.clone-';
+
+/** Of the snapshot that a clone of the volume as it is now stands on. */
+export function nameForClone(clone: ObjectId): string {
+  return `${forClone}${clone}`;
+}
+
+/** Whether the snapshot is there for a clone alone, and goes with it. */
+export function isForClone(name: string): boolean {
+  return name.startsWith(forClone);
+}
+
+function cloneKey(clone: ObjectId, { parent, snapshot }: Descent): string {
+  return `${clonesOf(parent)}${clone}${asLatin1(snapshot)}`;
+}
+
+function decode(key: string, value: Uint8Array): SnapshotRecord {
+  const fields = new RecordReader('snapshot', value);
+  return {
+    name: asText(key.slice(1 + idDigits)),
+    createdNs: fields.time('created'),
+    usedBytes: fields.count('used'),
+    at: { epoch: fields.count('epoch'), sequence: fields.count('sequence') },
+    head: Buffer.from(fields.text('head'), 'base64'),
+  };
+}
