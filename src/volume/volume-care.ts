@@ -34,8 +34,8 @@ export interface VolumeCareDeps {
 
 export class VolumeCare {
   readonly #deps: VolumeCareDeps;
-  /** Names that are being put. */
-  readonly #begun = new Set<string>();
+  /** By name. */
+  readonly #begun = new Map<string, { readonly createdNs: bigint; readonly made: Promise<void> }>();
   /** How far this tenure has looked for what is an ancestor's, from the volume's start. */
   #flattenedBlocks = 0;
 
@@ -72,24 +72,13 @@ export class VolumeCare {
    * were acknowledged before the call and none that began after the end. Resolves when that is on
    * the backend; a crash before leaves no snapshot. `exists`.
    */
-  async snapshot(name: string, createdNs: bigint): Promise<void> {
-    const { map, destager, checkpointer, sequencer, snapshots, tenure } = this.#deps;
-    const id = tenure.objectId;
-    const standing = this.#begun.has(name) ? 'begun' : await snapshots.find(id, name);
-    // The same one, whose answer was lost.
-    if (standing && standing !== 'begun' && standing.createdNs === createdNs) return;
-    if (standing) throw new StorageError('exists', `snapshot ${name} exists already`);
-    this.#begun.add(name);
-    try {
-      const usedBytes = map.dataBlocks * blockBytes;
-      await destager.snapshot((head) => {
-        const at = sequencer.last;
-        checkpointer.noteSnapshot(at);
-        return snapshots.writes(id, { name, createdNs, at, usedBytes, head });
-      });
-    } finally {
-      this.#begun.delete(name);
-    }
+  snapshot(name: string, createdNs: bigint): Promise<void> {
+    const begun = this.#begun.get(name);
+    if (begun?.createdNs === createdNs) return begun.made;
+    if (begun) return Promise.reject(standing(name));
+    const made = this.#keep(name, createdNs).finally(() => this.#begun.delete(name));
+    this.#begun.set(name, { createdNs, made });
+    return made;
   }
 
   /** Wins space back until there is no more worth winning. */
@@ -97,6 +86,21 @@ export class VolumeCare {
     const { destager, checkpointer } = this.#deps;
     await destager.sync();
     await checkpointer.compact();
+  }
+
+  async #keep(name: string, createdNs: bigint): Promise<void> {
+    const { map, destager, checkpointer, sequencer, snapshots, tenure } = this.#deps;
+    const id = tenure.objectId;
+    const found = await snapshots.find(id, name);
+    // The same one, whose answer was lost.
+    if (found?.createdNs === createdNs) return;
+    if (found) throw standing(name);
+    const usedBytes = map.dataBlocks * blockBytes;
+    await destager.snapshot((head) => {
+      const at = sequencer.last;
+      checkpointer.noteSnapshot(at);
+      return snapshots.writes(id, { name, createdNs, at, usedBytes, head });
+    });
   }
 
   /**
@@ -133,6 +137,10 @@ export class VolumeCare {
     const uniqueBytes = Math.min(usedBytes, liveBytes + map.journalBlocks * blockBytes);
     return { uniqueBytes, sharedBytes: isClone ? usedBytes - uniqueBytes : 0 };
   }
+}
+
+function standing(name: string): StorageError {
+  return new StorageError('exists', `snapshot ${name} exists already`);
 }
 
 function flattened(isDone: boolean, doneBlocks: number, copiedBlocks: number): CareAnswer {

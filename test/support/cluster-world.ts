@@ -10,7 +10,7 @@ import { SegmentCache } from '../../src/cache/segment-cache.ts';
 import { StorageError } from '../../src/core/errors.ts';
 import type { HostId, ObjectId } from '../../src/core/units.ts';
 import { hostId, KiB, MiB } from '../../src/core/units.ts';
-import { isOfReplica } from '../../src/format/peer-message.ts';
+import { isOfReplica, peerKind } from '../../src/format/peer-message.ts';
 import { FileDriver } from '../../src/file/file-driver.ts';
 import { ReplicaHosts } from '../../src/log/replica-hosts.ts';
 import { ReplicaServer } from '../../src/log/replica-server.ts';
@@ -25,6 +25,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { MemoryStore } from '../../src/registry/memory-store.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
+import { ClusterCare } from '../../src/router/cluster-care.ts';
 import { ClusterLocks } from '../../src/router/locks/cluster-locks.ts';
 import { isLockMessage } from '../../src/router/locks/lock-service.ts';
 import { Membership } from '../../src/router/members/membership.ts';
@@ -58,6 +59,8 @@ export interface WorldHost {
   readonly id: HostId;
   readonly router: ObjectRouter;
   readonly locks: ClusterLocks;
+  readonly care: ClusterCare;
+  readonly snapshots: SnapshotRecords;
   readonly volumes: VolumeDriver;
   readonly disk: MemoryDisk;
   /** Of the renewals of its lease. */
@@ -120,13 +123,12 @@ export class ClusterWorld implements AsyncDisposable {
       { disk, checksum, clock, log, folder: '/replicas' },
       { fileBytes: 256 * KiB, freeBytesMin: 0 },
     );
-    const peers = network.join(id, address, (from, message) =>
-      isOfReplica(message.kind)
-        ? replicas.handle(from, message)
-        : isLockMessage(message)
-          ? locks.handle(from, message)
-          : router.handle(from, message),
-    );
+    const peers = network.join(id, address, (from, message) => {
+      if (isOfReplica(message.kind)) return replicas.handle(from, message);
+      if (isLockMessage(message)) return locks.handle(from, message);
+      if (message.kind === peerKind.care) return care.handle(message);
+      return router.handle(from, message);
+    });
     const replicaHosts = new ReplicaHosts(
       { host: id, domain: undefined, hosts, peers, clock, checksum },
       replicaTimeoutMs,
@@ -151,6 +153,11 @@ export class ClusterWorld implements AsyncDisposable {
     const locks: ClusterLocks = new ClusterLocks({
       ...{ host: id, membership, hosts, router, peers, clock, log },
     });
+    const snapshots = new SnapshotRecords(registry);
+    const { volumes } = drivers;
+    const care: ClusterCare = new ClusterCare({
+      ...{ host: id, membership, hosts, router, peers, records, snapshots, volumes },
+    });
     const keeper = new ReplicaKeeper({
       ...{ replicas, records, hosts, host: id, clock, log },
       takeOver: (object) => takeOver({ router, records, hosts, log }, object, false),
@@ -165,7 +172,7 @@ export class ClusterWorld implements AsyncDisposable {
       endWork(drivers.volumes);
     };
     return {
-      ...{ id, router, locks, disk, renewing, takenOver, volumes: drivers.volumes },
+      ...{ id, router, locks, care, snapshots, disk, renewing, takenOver, volumes },
       recover: async () =>
         recoverUnfinished(
           { host: id, router, records, tails: drivers.volumes.tails, log },

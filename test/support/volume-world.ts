@@ -114,8 +114,8 @@ export class VolumeWorld {
 
   /** Opens it as a new process of the host does. */
   async open(): Promise<Volume> {
-    const { epoch, tail } = await this.records.claim(this.id, host);
-    this.#tenure = tenureOf(this.id, epoch, tail);
+    const { epoch, tail, isFrozen } = await this.records.claim(this.id, host);
+    this.#tenure = { ...tenureOf(this.id, epoch, tail), isFrozen };
     this.#driver = await this.#makeDriver();
     return this.#driver.open(this.#tenure);
   }
