@@ -54,6 +54,7 @@ export class VolumeCare {
         return {};
       case 'compact':
         if (request.how === 'run') await this.compact();
+        else await this.#deps.checkpointer.checkpointNow();
         return { compaction: await this.#deps.checkpointer.plan() };
       case 'flatten':
         return this.#flatten();
