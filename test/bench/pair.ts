@@ -41,6 +41,11 @@ export class Pair implements AsyncDisposable {
     }
   }
 
+  /** Folder of the object store. */
+  get store(): string {
+    return join(this.#folder, 'store');
+  }
+
   get a(): Daemon {
     return this.#daemons[0] as Daemon;
   }
@@ -67,7 +72,7 @@ export class Pair implements AsyncDisposable {
     const etcd = this.#closing.use(await EtcdCluster.start());
     const shared: Partial<SettingsInput> = {
       registry: { etcd: { endpoints: etcd.endpoints } },
-      backend: { kind: 'dir', path: join(this.#folder, 'store') },
+      backend: { kind: 'dir', path: this.store },
       peers: { key: randomBytes(32).toString('hex') },
       ...settings,
     };

@@ -7,6 +7,7 @@ import { cannotMount } from '../support/playground.ts';
 import { drain } from './drain.ts';
 import { forwarding } from './forwarding.ts';
 import { handover } from './handover.ts';
+import { lifecycle } from './lifecycle.ts';
 import { replication } from './replication.ts';
 import { Report } from './report.ts';
 import { takeover } from './takeover.ts';
@@ -17,6 +18,7 @@ const benches: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   handover,
   takeover,
   drain,
+  lifecycle,
 };
 
 const named = process.argv.slice(2);
