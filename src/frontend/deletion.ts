@@ -4,7 +4,7 @@
  * never a file without its data.
  */
 
-import { describeError } from '../core/errors.ts';
+import { describeError, isStorageError } from '../core/errors.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { HostId, Ino, ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
@@ -185,7 +185,7 @@ export class Deletion {
     this.#tasks.run(async () => {
       // With the last clone that needs it, it is thought of again.
       if (await this.#lineage.isNeeded(object)) return;
-      await this.#objects.delete(object);
+      await this.#deleteData(object);
       const parent = await this.#lineage.forget(object);
       const writes = [deleteKey(keys.garbage(object))];
       await this.#namespace.registry.transact({ compares: [], writes });
@@ -197,7 +197,20 @@ export class Deletion {
     if (parent === undefined) return;
     this.#tasks.run(async () => {
       if (await this.#namespace.registry.get(keys.garbage(parent))) this.#deleteSoon(parent);
+      else this.#lineage.collect(parent);
     });
+  }
+
+  /** An administrator may be looking after the object, which has no name any more. */
+  async #deleteData(object: ObjectId): Promise<void> {
+    const { signal } = this.#closing;
+    for (;;)
+      try {
+        return await this.#objects.delete(object);
+      } catch (error) {
+        if (!isStorageError(error, 'busy') || signal.aborted) throw error;
+        await this.#clock.sleep(askPauseMs, { signal }).catch(() => {});
+      }
   }
 }
 

@@ -10,7 +10,6 @@ import { isForClone, type SnapshotRecords } from '../registry/snapshot-records.t
 
 export interface LineageDeps {
   readonly snapshots: SnapshotRecords;
-  /** What nobody reaches any more of the volume may be deleted: soon, and not waited for. */
   readonly collect: (id: ObjectId) => void;
 }
 
@@ -44,14 +43,16 @@ export class Lineage {
 
   /** The volume reads nothing of what it was a clone of any more; gives that one. Idempotent. */
   async detach(clone: ObjectId): Promise<ObjectId | undefined> {
-    const { snapshots, collect } = this.#deps;
+    const { snapshots } = this.#deps;
     const descent = await snapshots.detach(clone);
     if (!descent) return undefined;
     const { parent, snapshot } = descent;
-    if (isForClone(snapshot)) {
-      await snapshots.delete(parent, snapshot);
-      collect(parent);
-    }
+    if (isForClone(snapshot)) await snapshots.delete(parent, snapshot);
     return parent;
+  }
+
+  /** What nobody reaches any more of the volume may be deleted: soon, and not waited for. */
+  collect(id: ObjectId): void {
+    this.#deps.collect(id);
   }
 }

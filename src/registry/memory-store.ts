@@ -116,6 +116,11 @@ export class MemoryStore {
     this.#write(keys.map(({ entry }) => ({ key: entry.key, delete: true })));
   }
 
+  /** Nobody waits for a lease to run out any more. */
+  close(): void {
+    for (const id of [...this.#leases.keys()]) this.endLease(id);
+  }
+
   /** The changes of the range behind `revision`. `compacted`. */
   changesAfter(revision: number, range: KeyRange): readonly (readonly WatchEvent[])[] {
     if (revision < this.#compacted)

@@ -178,8 +178,8 @@ export class ObjectRouter implements Objects {
         await this.#links.to(owner).ask(id, { kind: peerKind.delete });
       } catch (error) {
         if (!isStorageError(error)) throw error;
+        await clock.sleep(deletePauseMs, { signal: this.#closing.signal });
       }
-      await clock.sleep(deletePauseMs, { signal: this.#closing.signal });
     }
   }
 

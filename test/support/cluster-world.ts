@@ -60,6 +60,7 @@ export interface WorldHost {
   readonly router: ObjectRouter;
   readonly locks: ClusterLocks;
   readonly care: ClusterCare;
+  readonly registry: Registry;
   readonly snapshots: SnapshotRecords;
   readonly volumes: VolumeDriver;
   readonly disk: MemoryDisk;
@@ -172,7 +173,7 @@ export class ClusterWorld implements AsyncDisposable {
       endWork(drivers.volumes);
     };
     return {
-      ...{ id, router, locks, care, snapshots, disk, renewing, takenOver, volumes },
+      ...{ id, registry, router, locks, care, snapshots, disk, renewing, takenOver, volumes },
       recover: async () =>
         recoverUnfinished(
           { host: id, router, records, tails: drivers.volumes.tails, log },
@@ -197,6 +198,7 @@ export class ClusterWorld implements AsyncDisposable {
     await Promise.all(this.#keepers.map((keeper) => keeper.close()));
     await Promise.all(this.#registries.map((registry) => registry.close()));
     for (const volumes of this.#volumes) endWork(volumes);
+    this.#store.close();
   }
 
   async #drivers(disk: MemoryDisk, registry: Registry, replicaHosts: ReplicaHosts) {

@@ -47,7 +47,7 @@ export class VdiskChanges {
       fileSystem.make(place.parent, place.name, what, caller),
     );
     try {
-      return await fileSystem.change(made.ino, { sizeBytes });
+      return await this.#setSize(made.ino, sizeBytes);
     } catch (error) {
       await fileSystem.unlink(place.parent, place.name);
       throw error;
@@ -83,9 +83,8 @@ export class VdiskChanges {
 
   /** Its object has changed by itself. */
   async noteSize({ ino }: Attributes, sizeBytes: number): Promise<void> {
-    const { fileSystem, tellKernel } = this.#deps;
-    await fileSystem.change(ino, { sizeBytes });
-    await tellKernel({ kind: 'inode', ino, what: 'data' });
+    await this.#setSize(ino, sizeBytes);
+    await this.#deps.tellKernel({ kind: 'inode', ino, what: 'data' });
   }
 
   /** Online. To shrink has to be forced: `busy`. Says how much data was cut off. */
@@ -105,7 +104,7 @@ export class VdiskChanges {
           `${path} has ${before} bytes: to shrink it to ${sizeBytes} loses what lies behind, ` +
             `${describeLoss(lost)}; --force does it`,
         );
-      await fileSystem.change(ino, { sizeBytes });
+      await this.#setSize(ino, sizeBytes);
       await tellKernel({ kind: 'inode', ino, what: 'data' });
       return { lostBytes: lost?.bytes ?? 0 };
     } finally {
@@ -153,6 +152,14 @@ export class VdiskChanges {
       throw new StorageError('invalid', `${path} is no file: it is not replaced`);
     if (await fileSystem.isInUse(standing.ino))
       throw new StorageError('busy', `${path} is open: it is not replaced`);
+  }
+
+  /** Whoever is told that it is done finds it so after any crash. */
+  async #setSize(ino: Ino, sizeBytes: number): Promise<Attributes> {
+    const { fileSystem } = this.#deps;
+    const changed = await fileSystem.change(ino, { sizeBytes });
+    await fileSystem.flush(ino);
+    return changed;
   }
 
   async #placeOf(path: string): Promise<Place> {
