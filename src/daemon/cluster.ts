@@ -39,14 +39,19 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   const { registry, checksum, clock, random, log, vpool, data } = deps;
   const host = hostId(settings.host);
   const instance = hex(random, idBytes);
-  const serving = Promise.withResolvers<PeerHandler>();
+  const served = Promise.withResolvers<PeerHandler>();
+  let handle: PeerHandler = async (from, message) => (await served.promise)(from, message);
+  const serve = (handler: PeerHandler) => {
+    handle = handler;
+    served.resolve(handler);
+  };
   const key = Buffer.from(settings.peers.key ?? hex(random, 32), 'hex');
   const tls = settings.peers.tls && readTls(settings.peers.tls);
   const identity = { host, instance, vpool, key };
   const peers = await TcpPeers.listen(
     { identity, checksum, clock, random, log, ...(tls && { tls }) },
     settings.peers.listen,
-    async (from, message) => (await serving.promise)(from, message),
+    (from, message) => handle(from, message),
   );
   closing.defer(() => peers.close());
   const hosts = new HostRecords(registry);
@@ -58,7 +63,7 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
   const lease = { ttlMs: settings.lease.time, marginMs: settings.lease.margin };
   const membership = await Membership.join({ registry, hosts, clock, log, record }, lease);
   closing.defer(() => membership.leave());
-  return { host, peers, hosts, membership, serve: serving.resolve };
+  return { host, peers, hosts, membership, serve };
 }
 
 function readTls({ cert, key, ca }: NonNullable<Settings['peers']['tls']>): PeerTls {

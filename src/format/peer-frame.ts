@@ -31,6 +31,7 @@ export const frameHeadBytesMax = 4096;
 
 const types = { request: 1, answer: 2, error: 3, ping: 4, pong: 5 } as const;
 export type FrameType = keyof typeof types;
+/** The type of number 1 comes first. */
 const typeNames = Object.keys(types) as FrameType[];
 
 export interface Frame {
@@ -51,57 +52,91 @@ export interface FrameStart {
   readonly payloadCrc: number;
 }
 
-/** Frame start and head in one buffer; the payload is sent behind it as it is. */
-export function encodeFrame(frame: Frame, checksum: Checksum): Uint8Array {
-  const { type, kind, number, head, payload } = frame;
-  invariant(head.length <= frameHeadBytesMax, 'the head of a message is small');
-  invariant(payload.length <= peerPayloadBytesMax, 'the payload of a message is bounded');
-  const bytes = new Uint8Array(frameBytes + head.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, magic, true);
-  view.setUint8(4, version);
-  view.setUint8(5, types[type]);
-  view.setUint8(6, kind);
-  view.setUint32(8, number, true);
-  view.setUint32(12, head.length, true);
-  view.setUint32(16, payload.length, true);
-  view.setUint32(20, checksum.crc32c(payload), true);
-  bytes.set(head, frameBytes);
-  view.setUint32(crcAt, headCrc(bytes, checksum), true);
-  return bytes;
+/** Memory for frames, or with frames in it. */
+export interface FrameMemory {
+  readonly bytes: Uint8Array;
+  /** Of the same bytes. */
+  readonly view: DataView;
 }
 
-function headCrc(bytes: Uint8Array, checksum: Checksum): number {
-  return checksum.crc32c(bytes.subarray(frameBytes), checksum.crc32c(bytes.subarray(0, crcAt)));
+export function frameMemory(bytes: Uint8Array): FrameMemory {
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length) };
+}
+
+/** Writes frame start and head at `at`, and gives their end; the payload is sent behind them. */
+export function encodeFrame(
+  { type, kind, number, head, payload }: Frame,
+  { bytes, view }: FrameMemory,
+  at: number,
+  checksum: Checksum,
+): number {
+  invariant(head.length <= frameHeadBytesMax, 'the head of a message is small');
+  invariant(payload.length <= peerPayloadBytesMax, 'the payload of a message is bounded');
+  view.setUint32(at, magic, true);
+  view.setUint8(at + 4, version);
+  view.setUint8(at + 5, types[type]);
+  view.setUint8(at + 6, kind);
+  view.setUint8(at + 7, 0);
+  view.setUint32(at + 8, number, true);
+  view.setUint32(at + 12, head.length, true);
+  view.setUint32(at + 16, payload.length, true);
+  view.setUint32(at + 20, payload.length === 0 ? 0 : checksum.crc32c(payload), true);
+  view.setUint32(at + 24, 0, true);
+  bytes.set(head, at + frameBytes);
+  const end = at + frameBytes + head.length;
+  view.setUint32(at + crcAt, headCrc(bytes, at, end, checksum), true);
+  return end;
+}
+
+/** Of the frame start at `at` and the head behind it, which ends at `end`. */
+function headCrc(bytes: Uint8Array, at: number, end: number, checksum: Checksum): number {
+  const start = checksum.crc32c(bytes.subarray(at, at + crcAt));
+  return end === at + frameBytes
+    ? start
+    : checksum.crc32c(bytes.subarray(at + frameBytes, end), start);
 }
 
 function refuse(what: string): never {
   throw new StorageError('corrupt', `not a frame: ${what}`);
 }
 
-/** Of the first 32 bytes. Throws `corrupt`; what it gives is believed only with `checkHead`. */
-export function decodeFrameStart(bytes: Uint8Array): FrameStart {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, frameBytes);
-  if (view.getUint32(0, true) !== magic) refuse('wrong magic');
-  if (view.getUint8(4) !== version) refuse('unknown version');
-  const type = typeNames.find((name) => types[name] === view.getUint8(5));
+/** Of 32 bytes at `at`. Throws `corrupt`; what it gives is believed only with `checkHead`. */
+export function decodeFrameStart({ view }: FrameMemory, at: number): FrameStart {
+  if (view.getUint32(at, true) !== magic) refuse('wrong magic');
+  if (view.getUint8(at + 4) !== version) refuse('unknown version');
+  const type = typeNames[view.getUint8(at + 5) - 1];
   if (type === undefined) refuse('unknown type');
-  const headBytes = view.getUint32(12, true);
-  const payloadBytes = view.getUint32(16, true);
+  const headBytes = view.getUint32(at + 12, true);
+  const payloadBytes = view.getUint32(at + 16, true);
   if (headBytes > frameHeadBytesMax) refuse('its head is too long');
   if (payloadBytes > peerPayloadBytesMax) refuse('its payload is too long');
   return {
     ...{ type, headBytes, payloadBytes },
-    kind: view.getUint8(6),
-    number: view.getUint32(8, true),
-    payloadCrc: view.getUint32(20, true),
+    kind: view.getUint8(at + 6),
+    number: view.getUint32(at + 8, true),
+    payloadCrc: view.getUint32(at + 20, true),
   };
 }
 
-/** `bytes`: frame start and head. Throws `corrupt`. */
-export function checkHead(bytes: Uint8Array, checksum: Checksum): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (view.getUint32(crcAt, true) !== headCrc(bytes, checksum)) refuse('its head is damaged');
+/** Of the frame at `at`, whose head ends at `end`. Throws `corrupt`. */
+export function checkHead(
+  { bytes, view }: FrameMemory,
+  at: number,
+  end: number,
+  checksum: Checksum,
+): void {
+  if (view.getUint32(at + crcAt, true) !== headCrc(bytes, at, end, checksum))
+    refuse('its head is damaged');
+}
+
+/** Throws `corrupt`. */
+export function checkPayload(
+  { payloadCrc }: FrameStart,
+  payload: Uint8Array,
+  checksum: Checksum,
+): void {
+  const found = payload.length === 0 ? 0 : checksum.crc32c(payload);
+  if (found !== payloadCrc) refuse('its payload is damaged');
 }
 
 export function encodeErrorHead(code: string, message: string): Uint8Array {

@@ -22,6 +22,7 @@
  */
 
 import { StorageError } from '../core/errors.ts';
+import { invariant } from '../core/invariant.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 
@@ -93,49 +94,65 @@ export interface AnswerHead {
   readonly isVolume: boolean;
 }
 
-export function encodeRequestHead(head: RequestHead): Uint8Array {
-  const bytes = Buffer.alloc(requestBytes);
-  bytes.write(head.id, 0, 16, 'hex');
-  bytes.writeDoubleLE(head.session, 16);
-  bytes.writeUInt32LE(head.generation, 24);
-  bytes.writeUInt32LE(head.epoch, 28);
-  bytes.writeBigUInt64LE(BigInt(head.offset), 32);
-  bytes.writeBigUInt64LE(BigInt(head.length), 40);
-  return bytes;
+const wordSize = 2 ** 32;
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** A count of bytes or records that this program can hold exactly. */
-function exact(value: bigint): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER))
+/** A count of bytes or records, as u64. */
+function setCount(view: DataView, at: number, value: number): void {
+  invariant(Number.isSafeInteger(value) && value >= 0, 'a count is a natural number');
+  view.setUint32(at, value % wordSize, true);
+  view.setUint32(at + 4, Math.floor(value / wordSize), true);
+}
+
+/** One that this program can hold exactly. */
+function getCount(view: DataView, at: number): number {
+  const value = view.getUint32(at + 4, true) * wordSize + view.getUint32(at, true);
+  if (value > Number.MAX_SAFE_INTEGER)
     throw new StorageError('invalid', 'a peer sent a number that is too large');
-  return Number(value);
+  return value;
+}
+
+export function encodeRequestHead(head: RequestHead): Uint8Array {
+  const bytes = Buffer.allocUnsafe(requestBytes);
+  const view = viewOf(bytes);
+  bytes.write(head.id, 0, 16, 'hex');
+  view.setFloat64(16, head.session, true);
+  view.setUint32(24, head.generation, true);
+  view.setUint32(28, head.epoch, true);
+  setCount(view, 32, head.offset);
+  setCount(view, 40, head.length);
+  return bytes;
 }
 
 /** Throws `invalid`. */
 export function decodeRequestHead(head: Uint8Array): RequestHead {
   if (head.length !== requestBytes)
     throw new StorageError('invalid', 'a peer sent a request head of a wrong length');
-  const bytes = Buffer.from(head.buffer, head.byteOffset, head.length);
-  const session = bytes.readDoubleLE(16);
+  const view = viewOf(head);
+  const session = view.getFloat64(16, true);
   if (!Number.isSafeInteger(session))
     throw new StorageError('invalid', 'a peer sent a session that is no number');
   return {
-    id: objectId(bytes.toString('hex', 0, 16)),
+    id: objectId(Buffer.from(head.buffer, head.byteOffset, 16).toString('hex')),
     session,
-    generation: bytes.readUInt32LE(24),
-    epoch: bytes.readUInt32LE(28),
-    offset: exact(bytes.readBigUInt64LE(32)),
-    length: exact(bytes.readBigUInt64LE(40)),
+    generation: view.getUint32(24, true),
+    epoch: view.getUint32(28, true),
+    offset: getCount(view, 32),
+    length: getCount(view, 40),
   };
 }
 
 export function encodeAnswerHead(head: AnswerHead): Uint8Array {
-  const bytes = Buffer.alloc(answerBytes);
-  bytes.writeBigUInt64LE(BigInt(head.sizeBytes), 0);
-  bytes.writeBigUInt64LE(BigInt(head.allocatedBytes), 8);
-  bytes.writeDoubleLE(head.result, 16);
-  bytes.writeUInt32LE(head.epoch, 24);
-  bytes.writeUInt8(head.isVolume ? 1 : 0, 28);
+  const bytes = Buffer.allocUnsafe(answerBytes);
+  const view = viewOf(bytes);
+  setCount(view, 0, head.sizeBytes);
+  setCount(view, 8, head.allocatedBytes);
+  view.setFloat64(16, head.result, true);
+  view.setUint32(24, head.epoch, true);
+  view.setUint32(28, head.isVolume ? 1 : 0, true);
   return bytes;
 }
 
@@ -143,15 +160,15 @@ export function encodeAnswerHead(head: AnswerHead): Uint8Array {
 export function decodeAnswerHead(head: Uint8Array): AnswerHead {
   if (head.length !== answerBytes)
     throw new StorageError('invalid', 'a peer sent an answer of a wrong length');
-  const bytes = Buffer.from(head.buffer, head.byteOffset, head.length);
-  const result = bytes.readDoubleLE(16);
+  const view = viewOf(head);
+  const result = view.getFloat64(16, true);
   if (!Number.isSafeInteger(result))
     throw new StorageError('invalid', 'a peer sent a result that is no number');
   return {
-    sizeBytes: exact(bytes.readBigUInt64LE(0)),
-    allocatedBytes: exact(bytes.readBigUInt64LE(8)),
+    sizeBytes: getCount(view, 0),
+    allocatedBytes: getCount(view, 8),
     result,
-    epoch: bytes.readUInt32LE(24),
-    isVolume: bytes.readUInt8(28) === 1,
+    epoch: view.getUint32(24, true),
+    isVolume: view.getUint8(28) === 1,
   };
 }

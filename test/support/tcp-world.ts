@@ -46,13 +46,15 @@ export function said(address: string, ...lines: readonly (string | Uint8Array)[]
   });
 }
 
-/** Passes all that two peers say to each other on, and keeps it. */
+/** Passes all that two peers say to each other on, and keeps it; what the caller says can be held. */
 export async function recorded(to: string) {
   const lines: Buffer[] = [];
   const sockets = new Set<Socket>();
+  const callers = new Set<Socket>();
   const port = Number(to.split(':').at(-1));
   const server: Server = createServer((caller) => {
     const called = connect({ host: '127.0.0.1', port });
+    callers.add(caller);
     for (const socket of [caller, called]) {
       sockets.add(socket);
       socket.on('error', () => {});
@@ -69,6 +71,8 @@ export async function recorded(to: string) {
   const { port: own } = server.address() as { port: number };
   return {
     ...{ address: `127.0.0.1:${own}`, lines },
+    hold: () => callers.forEach((caller) => caller.pause()),
+    goOn: () => callers.forEach((caller) => caller.resume()),
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

@@ -46,6 +46,8 @@ export class TcpPeers implements Peers {
   readonly #handler: PeerHandler;
   readonly #dialled = new Map<string, Dialled>();
   readonly #connections = new Set<PeerConnection>();
+  /** Of those who call again and again with the same words: they wait for no promise. */
+  readonly #known = new WeakMap<PeerAddress, PeerConnection>();
   readonly #strangers = new Set<Socket>();
   readonly #dialling = new Set<Socket>();
   /** What was logged of a peer last, so that a line is not said over and over. */
@@ -78,13 +80,14 @@ export class TcpPeers implements Peers {
     return `${address}:${port}`;
   }
 
-  async call(
+  call(
     peer: PeerAddress,
     message: PeerMessage,
     options: { readonly deadlineMs: number; readonly signal?: AbortSignal },
   ): Promise<PeerMessage> {
-    if (this.#isClosed) throw new StorageError('closed', 'this host is stopping');
-    return (await this.#connectionTo(peer)).call(message, options);
+    const known = this.#known.get(peer);
+    if (known?.isOpen) return known.call(message, options);
+    return this.#callAnew(peer, message, options);
   }
 
   async close(): Promise<void> {
@@ -94,6 +97,13 @@ export class TcpPeers implements Peers {
     for (const socket of this.#strangers) socket.destroy();
     for (const socket of this.#dialling) socket.destroy(error);
     await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #callAnew(...[peer, message, options]: Parameters<Peers['call']>): Promise<PeerMessage> {
+    if (this.#isClosed) throw new StorageError('closed', 'this host is stopping');
+    const connection = await this.#connectionTo(peer);
+    this.#known.set(peer, connection);
+    return connection.call(message, options);
   }
 
   async #connectionTo(peer: PeerAddress): Promise<PeerConnection> {

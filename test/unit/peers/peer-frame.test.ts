@@ -3,7 +3,6 @@ import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import { objectId } from '../../../src/core/units.ts';
 import type { Frame } from '../../../src/format/peer-frame.ts';
-import { encodeFrame } from '../../../src/format/peer-frame.ts';
 import {
   decodeAnswerHead,
   decodeRequestHead,
@@ -12,12 +11,15 @@ import {
 } from '../../../src/format/peer-message.ts';
 import { tableChecksum } from '../../../src/platform/checksum.ts';
 import { FrameReader } from '../../../src/platform/peers/frame-reader.ts';
+import { FrameWriter } from '../../../src/platform/peers/frame-writer.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 
 const checksum = tableChecksum();
 
-function bytesOf(frame: Frame): Buffer {
-  return Buffer.concat([encodeFrame(frame, checksum), frame.payload]);
+function bytesOf(...frames: readonly Frame[]): Buffer {
+  const writer = new FrameWriter(checksum);
+  for (const frame of frames) writer.add(frame);
+  return Buffer.concat(writer.take());
 }
 
 function framesIn(bytes: Uint8Array, chunkBytes = bytes.length): Frame[] {
@@ -36,10 +38,6 @@ const frame: Frame = {
 
 describe('a frame', () => {
   test('has the bytes of version 1', () => {
-    assert.equal(
-      encodeFrame(frame, checksum).toString(),
-      encodeFrame({ ...frame }, checksum).toString(),
-    );
     const hex = bytesOf(frame).toString('hex');
     assert.match(hex, /^57504652010103000403020104000000070000/);
     assert.ok(hex.endsWith(Buffer.from('headpayload').toString('hex')));
@@ -52,7 +50,7 @@ describe('a frame', () => {
       head: random.bytes(Math.floor(random.fraction() * 60)),
       payload: random.bytes(Math.floor(random.fraction() * 5000)),
     }));
-    const bytes = Buffer.concat(sent.map(bytesOf));
+    const bytes = bytesOf(...sent);
     for (const chunkBytes of [1, 7, 32, 33, 4096, bytes.length]) {
       const found = framesIn(bytes, chunkBytes);
       assert.equal(found.length, sent.length);
@@ -79,6 +77,62 @@ describe('a frame', () => {
     }
     for (let end = 0; end < bytes.length; end += 1)
       assert.deepEqual(framesIn(bytes.subarray(0, end)), []);
+  });
+});
+
+describe('frames that are sent together', () => {
+  const small = (number: number): Frame => ({
+    ...{ type: 'answer', kind: 1, number, head: Buffer.from('head') },
+    payload: Buffer.alloc(4096, number),
+  });
+  const large: Frame = { ...small(0), payload: Buffer.alloc(100_000, 'l') };
+
+  test('lie one behind another; a large payload goes as it is', () => {
+    const writer = new FrameWriter(checksum);
+    for (const one of [small(1), small(2), large, small(3)]) writer.add(one);
+    const sent = [small(1), small(2), large, small(3)].map((one) => bytesOf(one).length);
+    assert.equal(
+      writer.bytes,
+      sent.reduce((sum, bytes) => sum + bytes, 0),
+    );
+    const parts = writer.take();
+    assert.equal(parts.length, 3);
+    assert.equal(parts[1], large.payload);
+    assert.equal(writer.bytes, 0);
+    assert.deepEqual(writer.take(), []);
+    const found = framesIn(Buffer.concat(parts));
+    assert.deepEqual(
+      found.map(({ number, payload }) => [number, payload.length, payload[0]]),
+      [
+        [1, 4096, 1],
+        [2, 4096, 2],
+        [0, 100_000, 'l'.charCodeAt(0)],
+        [3, 4096, 3],
+      ],
+    );
+  });
+
+  test('stay as they are until their memory may be used again', () => {
+    const writer = new FrameWriter(checksum);
+    writer.add(small(1));
+    const [first] = writer.take() as [Uint8Array];
+    const asItWas = Buffer.from(first);
+    // More than the memory holds.
+    for (let number = 2; number < 200; number += 1) writer.add(small(number));
+    const later = Buffer.concat(writer.take());
+    assert.ok(asItWas.equals(first));
+    assert.deepEqual(
+      framesIn(later).map(({ number, payload }) => [number, payload[0]]),
+      Array.from({ length: 198 }, (_, index) => [index + 2, index + 2]),
+    );
+    writer.reuse();
+    writer.add(small(1));
+    const [again] = writer.take() as [Uint8Array];
+    assert.ok(asItWas.equals(again));
+    writer.reuse();
+    writer.add(small(2));
+    assert.equal((writer.take()[0] as Uint8Array).buffer, again.buffer);
+    assert.ok(!asItWas.equals(again));
   });
 });
 

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import type { ErrorCode } from '../../../src/core/errors.ts';
-import { hostId } from '../../../src/core/units.ts';
+import { hostId, MiB } from '../../../src/core/units.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import type { PeerMessage } from '../../../src/ports/peers.ts';
 import { recorded, said, tcpHost } from '../../support/tcp-world.ts';
@@ -53,6 +53,61 @@ describe('peers over TCP', () => {
       ({ message: found }) => found === 'a connection is refused',
     );
     assert.equal(refusals.length, 4);
+  });
+});
+
+describe('memory', () => {
+  const payload = Buffer.alloc(MiB);
+  /** Bytes that TCP itself keeps on the way are some MiB. */
+  const manyMiB = 100;
+
+  test('of who sends holds a bounded part of what nobody takes', async () => {
+    const told: number[] = [];
+    await using a = await tcpHost({ name: 'a' });
+    await using b = await tcpHost({ name: 'b' }, (_from, asked) => {
+      told.push(asked.kind);
+      return message(asked.kind, nothing);
+    });
+    await using wire = await recorded(b.address);
+    const at = { host: b.at.host, address: wire.address };
+    await a.peers.call(at, message(1, nothing), options);
+    wire.hold();
+    const stop = new AbortController();
+    const calls = Array.from({ length: manyMiB }, () =>
+      a.peers.call(at, message(2, payload), { ...options, signal: stop.signal }),
+    );
+    const rejected = calls.map((call) => assert.rejects(call, /enough/));
+    stop.abort(new Error('enough'));
+    wire.goOn();
+    await Promise.all(rejected);
+    // Comes behind all that was sent.
+    await a.peers.call(at, message(3, nothing), options);
+    const sent = told.filter((kind) => kind === 2).length;
+    assert.ok(sent >= 8 && sent < 20, `${sent} MiB`);
+  });
+
+  test('of who is asked holds a bounded part of what is not done yet', async () => {
+    const begun = Promise.withResolvers<void>();
+    const end = Promise.withResolvers<void>();
+    let told = 0;
+    await using a = await tcpHost({ name: 'a' });
+    await using b = await tcpHost({ name: 'b' }, async (_from, asked) => {
+      told += 1;
+      if (told === 64) begun.resolve();
+      await end.promise;
+      return message(asked.kind, nothing);
+    });
+    const calls = Array.from({ length: manyMiB }, () =>
+      a.peers.call(b.at, message(1, payload), options),
+    );
+    await begun.promise;
+    // Time for more to come.
+    for (let count = 0; count < 20; count += 1)
+      await b.peers.call(a.at, message(1, payload), options);
+    assert.ok(told <= 66, `${told} MiB`);
+    end.resolve();
+    await Promise.all(calls);
+    assert.equal(told, manyMiB);
   });
 });
 
