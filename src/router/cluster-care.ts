@@ -17,7 +17,8 @@ import type { Membership } from './members/membership.ts';
 import type { ObjectRouter } from './object-router.ts';
 import { makeTenure } from './ownership.ts';
 import { PeerLinks } from './peers/peer-link.ts';
-import type { Backing, Here, RoutedObject } from './routed-object.ts';
+import type { Backing, Here } from './backing.ts';
+import type { RoutedObject } from './routed-object.ts';
 
 /** The volumes of this host. */
 export interface VolumeKeeper {

@@ -8,6 +8,7 @@
  */
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
+import type { Eventually } from '../core/eventually.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
 import { within } from '../core/within.ts';
@@ -31,7 +32,7 @@ import { PeerLinks } from './peers/peer-link.ts';
 import type { Moved } from './peers/peer-service.ts';
 import { PeerService } from './peers/peer-service.ts';
 import { promoteFile } from './promotion.ts';
-import type { Backing } from './routed-object.ts';
+import type { Backing } from './backing.ts';
 import { RoutedObject } from './routed-object.ts';
 
 /** How long the last flush of an object may take when the router is closed. */
@@ -122,7 +123,7 @@ export class ObjectRouter implements Objects {
   }
 
   /** A message of another host's router. */
-  handle(from: HostId, message: PeerMessage): Promise<PeerMessage> {
+  handle(from: HostId, message: PeerMessage): Eventually<PeerMessage> {
     return this.#service.handle(from, message);
   }
 
@@ -264,9 +265,11 @@ export class ObjectRouter implements Objects {
   }
 
   /** The object, opened, where this host is its owner; `not_owner`, `not_found`. */
-  async driven(id: ObjectId): Promise<RoutedObject> {
-    const entry = this.#entries.get(id);
-    if (entry) return entry.object;
+  driven(id: ObjectId): Eventually<RoutedObject> {
+    return this.#entries.get(id)?.object ?? this.#openDriven(id);
+  }
+
+  async #openDriven(id: ObjectId): Promise<RoutedObject> {
     await this.#assertServable(await this.#deps.records.get(id));
     const object = await this.open(id);
     this.release(id);

@@ -23,7 +23,7 @@ import type { Membership } from './members/membership.ts';
 import type { HostLease } from './members/host-lease.ts';
 import type { PeerLink } from './peers/peer-link.ts';
 import { RemoteObject } from './peers/remote-object.ts';
-import type { Backing, Here, There } from './routed-object.ts';
+import type { Backing, Here, There } from './backing.ts';
 
 const firstPauseMs = 10;
 const pauseMsMax = 250;

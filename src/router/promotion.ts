@@ -5,7 +5,7 @@ import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectRecords } from '../registry/object-records.ts';
-import type { Here } from './routed-object.ts';
+import type { Here } from './backing.ts';
 
 const copyBytes = limits.requestBytesMax;
 

@@ -12,53 +12,17 @@
  * and write, so making one again is as good as making it once.
  */
 
-import type { ErrorCode } from '../core/errors.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { chain, isPending } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
-import type { HostId, ObjectId } from '../core/units.ts';
+import type { ObjectId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
-import type { Threshold } from '../registry/object-records.ts';
-import type { Tenure } from '../ports/tenure.ts';
-import type { HostLease } from './members/host-lease.ts';
+import type { Backing, Change, Here, RoutedDeps, There } from './backing.ts';
+import { isReroutable } from './backing.ts';
 import { RemoteObject } from './peers/remote-object.ts';
 
-export interface Here {
-  readonly where: 'here';
-  readonly object: DataObject;
-  readonly kind: ObjectKind;
-  readonly tenure: Tenure & { end(reason: StorageError): void };
-  /** The lease that the tenure was claimed under. */
-  readonly lease: Pick<HostLease, 'isFresh' | 'fresh' | 'assertFresh' | 'guard'>;
-}
-
-export interface There {
-  readonly where: 'there';
-  readonly object: RemoteObject;
-  readonly owner: HostId;
-  /** When this host asks for it; undefined: as for all objects. */
-  readonly threshold: Threshold | undefined;
-}
-
-export type Backing = Here | There;
-
-export interface RoutedDeps {
-  /** Whoever serves the object after `stale`, waited for. */
-  readonly resolve: (stale: Backing) => Promise<Backing>;
-  readonly promote: (file: Here) => Promise<Here>;
-  /** A request was served by the object's owner. */
-  readonly noteForwarded: (what: 'read' | 'write', by: There) => void;
-}
-
-/** The tenure that served a request is over. */
-const moved: ReadonlySet<ErrorCode> = new Set(['fenced', 'not_owner', 'closed']);
-/** The owner did not answer. */
-const lost: ReadonlySet<ErrorCode> = new Set(['unavailable', 'unknown_outcome']);
-
-/** Gives what serves the object from then on; `resolve`: whoever does after `stale`, waited for. */
-type Change = (backing: Backing, resolve: RoutedDeps['resolve']) => Promise<Backing>;
 type Request<T> = (object: DataObject) => Eventually<T>;
 
 export class RoutedObject implements ObjectHandle {
@@ -151,7 +115,7 @@ export class RoutedObject implements ObjectHandle {
     );
   }
 
-  #appendInTurn<T>(append: () => Promise<T>): Promise<T> {
+  #appendInTurn<T>(append: () => Eventually<T>): Promise<T> {
     const turn = this.#appending.then(append);
     this.#appending = turn.then(
       () => {},
@@ -216,21 +180,40 @@ export class RoutedObject implements ObjectHandle {
    * this host does not drive the object any more, `unavailable` where it may not know that yet: the
    * other host looks at the registry then.
    */
-  async serve<T>(request: Request<T>, endBytes = 0): Promise<T> {
-    for (;;) {
-      while (this.#held || this.#outgrows(endBytes)) await (this.#held ?? this.#grow());
-      const backing = this.#backing;
-      if (backing.where === 'there' || this.#isClosed)
-        throw new StorageError('not_owner', `object ${this.id} is not served here any more`);
-      try {
-        backing.lease.assertFresh();
-        const result = await this.#count(request(backing.object));
+  serve<T>(request: Request<T>, endBytes = 0): Eventually<T> {
+    const backing = this.#backing;
+    if (this.#held || this.#outgrows(endBytes))
+      return (this.#held ?? this.#grow()).then(() => this.serve(request, endBytes));
+    if (backing.where === 'there' || this.#isClosed)
+      throw new StorageError('not_owner', `object ${this.id} is not served here any more`);
+    let result: Eventually<T>;
+    try {
+      backing.lease.assertFresh();
+      result = request(backing.object);
+      if (!isPending(result)) {
         backing.lease.assertFresh();
         return result;
-      } catch (error) {
-        if (!this.#isReroutable(backing, error)) throw error;
-        await this.#reroute(backing);
       }
+    } catch (error) {
+      result = Promise.reject(error as Error);
+    }
+    return this.#serveOn(request, endBytes, backing, result);
+  }
+
+  async #serveOn<T>(
+    request: Request<T>,
+    endBytes: number,
+    backing: Here,
+    result: Promise<T>,
+  ): Promise<T> {
+    try {
+      const value = await this.#count(result);
+      backing.lease.assertFresh();
+      return value;
+    } catch (error) {
+      if (this.#isClosed || !isReroutable(backing, error)) throw error;
+      await this.#reroute(backing);
+      return this.serve(request, endBytes);
     }
   }
 
@@ -257,7 +240,7 @@ export class RoutedObject implements ObjectHandle {
       } catch (error) {
         const metChange = backing.where === 'here' && isStorageError(error, 'busy');
         if (metChange) continue;
-        if (!this.#isReroutable(backing, error)) throw error;
+        if (this.#isClosed || !isReroutable(backing, error)) throw error;
         await this.#reroute(backing);
       }
     }
@@ -298,13 +281,14 @@ export class RoutedObject implements ObjectHandle {
     const backing = this.#backing;
     this.#localRequests += 1;
     if (this.#isClosed) throw new StorageError('closed', 'the object is closed');
-    if (this.#held || backing.where === 'there' || !backing.lease.isFresh())
-      return this.#runLater(what, request);
+    if (this.#held) return this.#runLater(what, request);
+    if (backing.where === 'there') return this.#forward(what, request, backing);
+    if (!backing.lease.isFresh()) return this.#runLater(what, request);
     let result: Eventually<T>;
     try {
       result = request(backing.object);
     } catch (error) {
-      if (!this.#isReroutable(backing, error)) throw error;
+      if (this.#isClosed || !isReroutable(backing, error)) throw error;
       return this.#runLater(what, request);
     }
     if (!isPending(result)) return result;
@@ -323,9 +307,29 @@ export class RoutedObject implements ObjectHandle {
       if (!backing.lease.isFresh()) await backing.lease.fresh();
       return value;
     } catch (error) {
-      if (!this.#isReroutable(backing, error)) throw error;
+      if (this.#isClosed || !isReroutable(backing, error)) throw error;
       return this.#runLater(what, request);
     }
+  }
+
+  /** The straight course to another host: it costs one promise more than the request itself. */
+  #forward<T>(what: 'read' | 'write', request: Request<T>, backing: There): Eventually<T> {
+    const result = request(backing.object);
+    if (!isPending(result)) return result;
+    this.#underWay += 1;
+    return result.then(
+      (value) => {
+        this.#uncount();
+        this.#deps.noteForwarded(what, backing);
+        return value;
+      },
+      async (error: unknown) => {
+        this.#uncount();
+        if (this.#isClosed || !isReroutable(backing, error)) throw error;
+        await this.#reroute(backing);
+        return this.#runLater(what, request);
+      },
+    );
   }
 
   async #runLater<T>(what: 'read' | 'write' | 'look', request: Request<T>): Promise<T> {
@@ -339,15 +343,10 @@ export class RoutedObject implements ObjectHandle {
         else if (what !== 'look') this.#deps.noteForwarded(what, backing);
         return value;
       } catch (error) {
-        if (!this.#isReroutable(backing, error)) throw error;
+        if (this.#isClosed || !isReroutable(backing, error)) throw error;
         await this.#reroute(backing);
       }
     }
-  }
-
-  #isReroutable(backing: Backing, error: unknown): boolean {
-    if (this.#isClosed || !isStorageError(error)) return false;
-    return moved.has(error.code) || (backing.where === 'there' && lost.has(error.code));
   }
 
   async #reroute(stale: Backing): Promise<void> {
@@ -373,10 +372,12 @@ export class RoutedObject implements ObjectHandle {
   #count<T>(result: Eventually<T>): Eventually<T> {
     if (!isPending(result)) return result;
     this.#underWay += 1;
-    return result.finally(() => {
-      this.#underWay -= 1;
-      if (this.#underWay === 0) this.#idle?.();
-    });
+    return result.finally(() => this.#uncount());
+  }
+
+  #uncount(): void {
+    this.#underWay -= 1;
+    if (this.#underWay === 0) this.#idle?.();
   }
 
   /**

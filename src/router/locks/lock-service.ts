@@ -24,7 +24,7 @@ import type { Membership } from '../members/membership.ts';
 import type { ObjectRouter } from '../object-router.ts';
 import { PeerLinks } from '../peers/peer-link.ts';
 import { RequestOrder } from '../peers/request-order.ts';
-import type { Here, There } from '../routed-object.ts';
+import type { Here, There } from '../backing.ts';
 
 /** How long a request waits at an owner: then a new one may decide, or a holder be gone. */
 const waitMsMax = 2000;

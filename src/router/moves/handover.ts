@@ -12,6 +12,7 @@
  */
 
 import { describeError, StorageError } from '../../core/errors.ts';
+import type { Eventually } from '../../core/eventually.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
 import { peerKind } from '../../format/peer-message.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
@@ -20,7 +21,8 @@ import type { Log } from '../../ports/log.ts';
 import type { ObjectRecords } from '../../registry/object-records.ts';
 import type { PeerLink } from '../peers/peer-link.ts';
 import type { Moved } from '../peers/peer-service.ts';
-import type { Backing, Here, RoutedObject } from '../routed-object.ts';
+import type { Backing, Here } from '../backing.ts';
+import type { RoutedObject } from '../routed-object.ts';
 
 /** The owner takes the object back when it hears nothing for so long. */
 const parkedMsMax = 5000;
@@ -52,7 +54,7 @@ export interface HandoverDeps {
   readonly clock: Clock;
   readonly log: Log;
   /** The object where this host drives it. */
-  readonly driven: (id: ObjectId) => Promise<RoutedObject>;
+  readonly driven: (id: ObjectId) => Eventually<RoutedObject>;
   /** Whether local users have used it since it was last asked. */
   readonly isUsedHere: (id: ObjectId) => boolean;
   readonly connect: (id: ObjectId) => Promise<Backing>;

@@ -43,20 +43,20 @@ export class PeerLink {
     this.#session = session;
   }
 
-  async ask(id: ObjectId, request: PeerRequest): Promise<PeerAnswer> {
+  ask(id: ObjectId, request: PeerRequest): Promise<PeerAnswer> {
     const { kind, epoch = 0, offset = 0, length = 0, payload = nothing, signal } = request;
     const generation = this.#generation;
     const session = this.#session();
     const head = encodeRequestHead({ id, session, generation, epoch, offset, length });
-    const options = { deadlineMs, ...(signal && { signal }) };
-    try {
-      const answer = await this.#peers.call(this.peer, { kind, head, payload }, options);
-      return { head: decodeAnswerHead(answer.head), payload: answer.payload };
-    } catch (error) {
-      if (isStorageError(error, 'unknown_outcome') && this.#generation === generation)
-        this.#generation += 1;
-      throw error;
-    }
+    const options = signal ? { deadlineMs, signal } : { deadlineMs };
+    return this.#peers.call(this.peer, { kind, head, payload }, options).then(
+      (answer) => ({ head: decodeAnswerHead(answer.head), payload: answer.payload }),
+      (error: unknown) => {
+        if (isStorageError(error, 'unknown_outcome') && this.#generation === generation)
+          this.#generation += 1;
+        throw error;
+      },
+    );
   }
 }
 

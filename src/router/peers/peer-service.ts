@@ -1,6 +1,8 @@
 /** Answers the requests of other hosts' routers for objects that this host drives. */
 
 import { StorageError } from '../../core/errors.ts';
+import type { Eventually } from '../../core/eventually.ts';
+import { chain } from '../../core/eventually.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
 import { decodeRequestHead, encodeAnswerHead, peerKind } from '../../format/peer-message.ts';
@@ -13,7 +15,7 @@ const nothing = new Uint8Array(0);
 
 export interface PeerServiceDeps {
   /** The object, opened where it is this host's; `not_owner`, `not_found`. */
-  readonly driven: (id: ObjectId) => Promise<RoutedObject>;
+  readonly driven: (id: ObjectId) => Eventually<RoutedObject>;
   /** What belongs to a move of an object. */
   readonly move: (from: HostId, kind: number, head: RequestHead) => Promise<Moved>;
 }
@@ -31,63 +33,78 @@ export class PeerService {
     this.#deps = deps;
   }
 
-  async handle(from: HostId, message: PeerMessage): Promise<PeerMessage> {
+  /** At once, without a promise, where the object can. */
+  handle(from: HostId, message: PeerMessage): Eventually<PeerMessage> {
     const head = decodeRequestHead(message.head);
     return this.#order.run(from, head, () => this.#serve(from, message, head));
   }
 
-  async #serve(from: HostId, message: PeerMessage, head: RequestHead): Promise<PeerMessage> {
-    if (message.kind >= peerKind.movePrepare) {
-      const { result, payload = nothing } = await this.#deps.move(from, message.kind, head);
-      const answer = { sizeBytes: 0, allocatedBytes: 0, result, epoch: 0, isVolume: false };
-      return { kind: message.kind, head: encodeAnswerHead(answer), payload };
-    }
-    const object = await this.#deps.driven(head.id);
-    const { result, payload = nothing } = await act(object, message, head);
-    const answer = {
-      ...{ sizeBytes: object.size(), allocatedBytes: object.allocatedBytes(), result, epoch: 0 },
-      isVolume: object.kind() === 'volume',
-    };
-    return { kind: message.kind, head: encodeAnswerHead(answer), payload };
+  #serve(from: HostId, message: PeerMessage, head: RequestHead): Eventually<PeerMessage> {
+    if (message.kind >= peerKind.movePrepare) return this.#move(from, message, head);
+    return chain(this.#deps.driven(head.id), (object) =>
+      chain(act(object, message, head), (found) => answerOf(object, message, found)),
+    );
+  }
+
+  async #move(from: HostId, { kind }: PeerMessage, head: RequestHead): Promise<PeerMessage> {
+    const { result, payload = nothing } = await this.#deps.move(from, kind, head);
+    const answer = { sizeBytes: 0, allocatedBytes: 0, result, epoch: 0, isVolume: false };
+    return { kind, head: encodeAnswerHead(answer), payload };
   }
 }
 
-async function act(
+function answerOf(
+  object: RoutedObject,
+  { kind }: PeerMessage,
+  { result, payload = nothing }: Moved,
+): PeerMessage {
+  const head = encodeAnswerHead({
+    sizeBytes: object.size(),
+    allocatedBytes: object.allocatedBytes(),
+    result,
+    epoch: 0,
+    isVolume: object.kind() === 'volume',
+  });
+  return { kind, head, payload };
+}
+
+/** Of what has no result. */
+const done = (work: Eventually<void>): Eventually<Moved> => chain(work, () => ({ result: 0 }));
+
+function act(
   object: RoutedObject,
   { kind, payload }: PeerMessage,
   { offset, length }: RequestHead,
-): Promise<Moved> {
+): Eventually<Moved> {
   switch (kind) {
     case peerKind.open:
-      await object.serve(() => undefined);
-      return { result: 0 };
+      return done(object.serve(() => undefined));
     case peerKind.read: {
       const into = new Uint8Array(Math.min(length, limits.requestBytesMax));
-      const result = await object.serve((inner) => inner.read(offset, into));
-      return { result, payload: into.subarray(0, result) };
+      const read = object.serve((inner) => inner.read(offset, into));
+      return chain(read, (result) => ({ result, payload: into.subarray(0, result) }));
     }
-    case peerKind.write:
-      await object.serve((inner) => inner.write(offset, payload), offset + payload.length);
-      return { result: payload.length };
+    case peerKind.write: {
+      const end = offset + payload.length;
+      const written = object.serve((inner) => inner.write(offset, payload), end);
+      return chain(written, () => ({ result: payload.length }));
+    }
     case peerKind.trim:
-      await object.serve((inner) => inner.trim(offset, length));
-      return { result: 0 };
+      return done(object.serve((inner) => inner.trim(offset, length)));
     case peerKind.resize:
-      await object.serve((inner) => inner.resize(length), length);
-      return { result: 0 };
+      return done(object.serve((inner) => inner.resize(length), length));
     case peerKind.seekData:
     case peerKind.seekHole: {
       const what = kind === peerKind.seekData ? 'data' : 'hole';
-      return { result: (await object.serve((inner) => inner.seek(offset, what))) ?? -1 };
+      const found = object.serve((inner) => inner.seek(offset, what));
+      return chain(found, (result) => ({ result: result ?? -1 }));
     }
     case peerKind.flush:
-      await object.serve((inner) => inner.flush());
-      return { result: 0 };
+      return done(object.serve((inner) => inner.flush()));
     case peerKind.sync:
-      await object.serve((inner) => inner.sync());
-      return { result: 0 };
+      return done(object.serve((inner) => inner.sync()));
     case peerKind.append:
-      return { result: (await object.serveAppend(offset, payload)) ? 1 : 0 };
+      return object.serveAppend(offset, payload).then((isMade) => ({ result: isMade ? 1 : 0 }));
     default:
       throw new StorageError('unsupported', `this version knows no message of kind ${kind}`);
   }

@@ -12,6 +12,8 @@ import type { DataObject } from '../../ports/data-object.ts';
 import type { ObjectKind } from '../../ports/objects.ts';
 import type { PeerAnswer, PeerLink, PeerRequest } from './peer-link.ts';
 
+const nothing = () => {};
+
 export class RemoteObject implements DataObject {
   readonly id: ObjectId;
   readonly #link: PeerLink;
@@ -42,48 +44,49 @@ export class RemoteObject implements DataObject {
     return this.#allocatedBytes;
   }
 
-  async read(offset: number, into: Uint8Array): Promise<number> {
+  read(offset: number, into: Uint8Array): Promise<number> {
     const request = { kind: peerKind.read, offset, length: into.length };
-    const { payload } = await this.#ask(request);
-    into.set(payload.subarray(0, into.length));
-    return Math.min(payload.length, into.length);
+    return this.#ask(request, ({ payload }) => {
+      const bytes = Math.min(payload.length, into.length);
+      into.set(payload.length === bytes ? payload : payload.subarray(0, bytes));
+      return bytes;
+    });
   }
 
-  async write(offset: number, data: Uint8Array): Promise<void> {
-    await this.#ask({ kind: peerKind.write, offset, payload: data });
+  write(offset: number, data: Uint8Array): Promise<void> {
+    return this.#ask({ kind: peerKind.write, offset, payload: data }, nothing);
   }
 
   /** Writes if that is the end; otherwise the size is known anew. */
-  async appendAt(offset: number, data: Uint8Array): Promise<boolean> {
-    const { head } = await this.#ask({ kind: peerKind.append, offset, payload: data });
-    return head.result === 1;
+  appendAt(offset: number, data: Uint8Array): Promise<boolean> {
+    const request = { kind: peerKind.append, offset, payload: data };
+    return this.#ask(request, ({ head }) => head.result === 1);
   }
 
   /** Size, space and kind are what they are now. */
-  async refresh(): Promise<void> {
-    await this.#ask({ kind: peerKind.open });
+  refresh(): Promise<void> {
+    return this.#ask({ kind: peerKind.open }, nothing);
   }
 
-  async trim(offset: number, length: number): Promise<void> {
-    await this.#ask({ kind: peerKind.trim, offset, length });
+  trim(offset: number, length: number): Promise<void> {
+    return this.#ask({ kind: peerKind.trim, offset, length }, nothing);
   }
 
-  async resize(bytes: number): Promise<void> {
-    await this.#ask({ kind: peerKind.resize, length: bytes });
+  resize(bytes: number): Promise<void> {
+    return this.#ask({ kind: peerKind.resize, length: bytes }, nothing);
   }
 
-  async seek(offset: number, what: 'data' | 'hole'): Promise<number | undefined> {
+  seek(offset: number, what: 'data' | 'hole'): Promise<number | undefined> {
     const kind = what === 'data' ? peerKind.seekData : peerKind.seekHole;
-    const { head } = await this.#ask({ kind, offset });
-    return head.result < 0 ? undefined : head.result;
+    return this.#ask({ kind, offset }, ({ head: { result } }) => (result < 0 ? undefined : result));
   }
 
-  async flush(): Promise<void> {
-    await this.#ask({ kind: peerKind.flush });
+  flush(): Promise<void> {
+    return this.#ask({ kind: peerKind.flush }, nothing);
   }
 
-  async sync(): Promise<void> {
-    await this.#ask({ kind: peerKind.sync });
+  sync(): Promise<void> {
+    return this.#ask({ kind: peerKind.sync }, nothing);
   }
 
   /** The owner keeps it open as long as it likes. */
@@ -95,11 +98,13 @@ export class RemoteObject implements DataObject {
     return Promise.resolve();
   }
 
-  async #ask(request: PeerRequest): Promise<PeerAnswer> {
-    const answer = await this.#link.ask(this.id, request);
-    this.#sizeBytes = answer.head.sizeBytes;
-    this.#allocatedBytes = answer.head.allocatedBytes;
-    this.#kind = answer.head.isVolume ? 'volume' : 'file';
-    return answer;
+  #ask<T>(request: PeerRequest, found: (answer: PeerAnswer) => T): Promise<T> {
+    return this.#link.ask(this.id, request).then((answer) => {
+      const { head } = answer;
+      this.#sizeBytes = head.sizeBytes;
+      this.#allocatedBytes = head.allocatedBytes;
+      this.#kind = head.isVolume ? 'volume' : 'file';
+      return found(answer);
+    });
   }
 }

@@ -6,14 +6,16 @@
  */
 
 import { StorageError } from '../../core/errors.ts';
+import type { Eventually } from '../../core/eventually.ts';
+import { isPending } from '../../core/eventually.ts';
 import type { HostId } from '../../core/units.ts';
 
 interface Sender {
   session: number;
   generation: number;
   underWay: number;
-  /** Of older generations; the newer ones wait for it. */
-  older: Promise<void>;
+  /** Of older generations; the newer ones wait for it. Undefined when there is none any more. */
+  older: Promise<void> | undefined;
   ended: () => void;
 }
 
@@ -21,23 +23,25 @@ export class RequestOrder {
   readonly #senders = new Map<HostId, Sender>();
 
   /** Throws `unavailable` for a request that is too late. */
-  async run<T>(
+  run<T>(
     from: HostId,
     { session, generation }: { readonly session: number; readonly generation: number },
-    action: () => Promise<T> | T,
-  ): Promise<T> {
+    action: () => Eventually<T>,
+  ): Eventually<T> {
     const known = this.#senders.get(from);
     const age = known === undefined ? 1 : compare(known, session, generation);
     if (age < 0) throw new StorageError('unavailable', 'a later attempt of this request has come');
     const sender = age === 0 ? (known as Sender) : begin(known, session, generation);
     if (age > 0) this.#senders.set(from, sender);
     sender.underWay += 1;
+    let isOver = true;
     try {
-      await sender.older;
-      return await action();
+      const result = sender.older ? sender.older.then(action) : action();
+      if (!isPending(result)) return result;
+      isOver = false;
+      return result.finally(() => end(sender));
     } finally {
-      sender.underWay -= 1;
-      if (sender.underWay === 0) sender.ended();
+      if (isOver) end(sender);
     }
   }
 }
@@ -48,12 +52,21 @@ function compare(known: Sender, session: number, generation: number): number {
 }
 
 function begin(known: Sender | undefined, session: number, generation: number): Sender {
-  let older = Promise.resolve();
+  const sender: Sender = { session, generation, underWay: 0, older: undefined, ended: () => {} };
   if (known && known.underWay > 0) {
     const { older: before } = known;
-    older = new Promise<void>((resolve) => {
+    sender.older = new Promise<void>((resolve) => {
       known.ended = resolve;
-    }).then(() => before);
+    })
+      .then(() => before)
+      .then(() => {
+        sender.older = undefined;
+      });
   }
-  return { session, generation, underWay: 0, older, ended: () => {} };
+  return sender;
+}
+
+function end(sender: Sender): void {
+  sender.underWay -= 1;
+  if (sender.underWay === 0) sender.ended();
 }

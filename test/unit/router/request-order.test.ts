@@ -54,18 +54,46 @@ describe('attempts of one sender', () => {
     await order.run(a, at(5, 3), () => {});
     for (const old of [at(5, 2), at(4, 9)])
       await assert.rejects(
-        order.run(a, old, () => assert.fail('it ran')),
+        async () => order.run(a, old, () => assert.fail('it ran')),
         (error) => isStorageError(error, 'unavailable'),
       );
     await order.run(a, at(6, 0), () => {});
     await order.run(hostId('b'), at(1, 0), () => {});
   });
 
+  test('that end at once cost no promise, and hold nobody up', () => {
+    const order = new RequestOrder();
+    assert.equal(
+      order.run(a, at(1, 0), () => 'now'),
+      'now',
+    );
+    const failing = () => {
+      throw new Error('no');
+    };
+    assert.throws(() => order.run(a, at(1, 0), failing), /no/);
+    assert.equal(
+      order.run(a, at(1, 1), () => 'next'),
+      'next',
+    );
+  });
+
+  test('that have waited for older ones leave nothing to wait for', async () => {
+    const order = new RequestOrder();
+    const old = held([], 'old');
+    const runs = [order.run(a, at(1, 0), old.action), order.run(a, at(1, 1), () => 'waited')];
+    old.end();
+    await Promise.all(runs);
+    assert.equal(
+      order.run(a, at(1, 1), () => 'now'),
+      'now',
+    );
+  });
+
   test('that fail hold nobody up', async () => {
     const order = new RequestOrder();
     const failing = order.run(a, at(1, 0), () => Promise.reject(new Error('no')));
     const next = order.run(a, at(1, 1), () => 'done');
-    await assert.rejects(failing, /no/);
+    await assert.rejects(async () => failing, /no/);
     assert.equal(await next, 'done');
   });
 });

@@ -1,0 +1,53 @@
+/** Who serves an object: this host, which drives it, or another one, to which its requests go. */
+
+import type { ErrorCode, StorageError } from '../core/errors.ts';
+import { isStorageError } from '../core/errors.ts';
+import type { HostId } from '../core/units.ts';
+import type { DataObject } from '../ports/data-object.ts';
+import type { ObjectKind } from '../ports/objects.ts';
+import type { Tenure } from '../ports/tenure.ts';
+import type { Threshold } from '../registry/object-records.ts';
+import type { HostLease } from './members/host-lease.ts';
+import type { RemoteObject } from './peers/remote-object.ts';
+
+export interface Here {
+  readonly where: 'here';
+  readonly object: DataObject;
+  readonly kind: ObjectKind;
+  readonly tenure: Tenure & { end(reason: StorageError): void };
+  /** The lease that the tenure was claimed under. */
+  readonly lease: Pick<HostLease, 'isFresh' | 'fresh' | 'assertFresh' | 'guard'>;
+}
+
+export interface There {
+  readonly where: 'there';
+  readonly object: RemoteObject;
+  readonly owner: HostId;
+  /** When this host asks for it; undefined: as for all objects. */
+  readonly threshold: Threshold | undefined;
+}
+
+export type Backing = Here | There;
+
+/** What an object needs of the router when somebody else has to serve it. */
+export interface RoutedDeps {
+  /** Whoever serves the object after `stale`, waited for. */
+  readonly resolve: (stale: Backing) => Promise<Backing>;
+  readonly promote: (file: Here) => Promise<Here>;
+  /** A request was served by the object's owner. */
+  readonly noteForwarded: (what: 'read' | 'write', by: There) => void;
+}
+
+/** Gives what serves the object from then on; `resolve`: whoever does after `stale`, waited for. */
+export type Change = (backing: Backing, resolve: RoutedDeps['resolve']) => Promise<Backing>;
+
+/** The tenure that served a request is over. */
+const moved: ReadonlySet<ErrorCode> = new Set(['fenced', 'not_owner', 'closed']);
+/** The owner did not answer. */
+const lost: ReadonlySet<ErrorCode> = new Set(['unavailable', 'unknown_outcome']);
+
+/** Whether a request that met `error` may be made again with whoever serves the object by now. */
+export function isReroutable({ where }: Backing, error: unknown): boolean {
+  if (!isStorageError(error)) return false;
+  return moved.has(error.code) || (where === 'there' && lost.has(error.code));
+}
