@@ -22,6 +22,8 @@ import { FrameWriter } from './frame-writer.ts';
 
 const sendBytesMax = 8 * MiB;
 const handledBytesMax = 64 * MiB;
+/** Of so many requests each goes at once. */
+const fewPending = 8;
 const beatMs = 1000;
 const silentMsMax = 5000;
 const nothing = new Uint8Array(0);
@@ -192,8 +194,14 @@ export class PeerConnection {
 
   #send(frame: Frame): void {
     if (!this.isOpen) return;
-    if (this.#writer.bytes === 0) process.nextTick(this.#flush);
+    if (this.#writer.bytes === 0) this.#flushSoon();
     this.#writer.add(frame);
+  }
+
+  /** Where much is under way, what comes in the rest of this turn of the loop goes along. */
+  #flushSoon(): void {
+    if (this.#pending.size > fewPending) setImmediate(this.#flush);
+    else process.nextTick(this.#flush);
   }
 
   get #isFull(): boolean {

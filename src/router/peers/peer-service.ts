@@ -3,6 +3,7 @@
 import { StorageError } from '../../core/errors.ts';
 import type { Eventually } from '../../core/eventually.ts';
 import { chain } from '../../core/eventually.ts';
+import { Slab } from '../../core/slab.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
 import { decodeRequestHead, encodeAnswerHead, peerKind } from '../../format/peer-message.ts';
@@ -28,6 +29,7 @@ export interface Moved {
 export class PeerService {
   readonly #deps: PeerServiceDeps;
   readonly #order = new RequestOrder();
+  readonly #slab = new Slab();
 
   constructor(deps: PeerServiceDeps) {
     this.#deps = deps;
@@ -42,7 +44,7 @@ export class PeerService {
   #serve(from: HostId, message: PeerMessage, head: RequestHead): Eventually<PeerMessage> {
     if (message.kind >= peerKind.movePrepare) return this.#move(from, message, head);
     return chain(this.#deps.driven(head.id), (object) =>
-      chain(act(object, message, head), (found) => answerOf(object, message, found)),
+      chain(act(object, message, head, this.#slab), (found) => answerOf(object, message, found)),
     );
   }
 
@@ -75,12 +77,13 @@ function act(
   object: RoutedObject,
   { kind, payload }: PeerMessage,
   { offset, length }: RequestHead,
+  slab: Slab,
 ): Eventually<Moved> {
   switch (kind) {
     case peerKind.open:
       return done(object.serve(() => undefined));
     case peerKind.read: {
-      const into = new Uint8Array(Math.min(length, limits.requestBytesMax));
+      const into = slab.take(Math.min(length, limits.requestBytesMax));
       const read = object.serve((inner) => inner.read(offset, into));
       return chain(read, (result) => ({ result, payload: into.subarray(0, result) }));
     }

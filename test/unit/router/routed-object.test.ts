@@ -24,6 +24,7 @@ async function driven() {
     isKept: true,
     isFresh: () => lease.isKept,
     fresh: async () => {},
+    guard: [],
     assertFresh() {
       if (!lease.isKept) throw new StorageError('unavailable', 'the lease may have run out');
     },
