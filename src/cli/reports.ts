@@ -1,6 +1,7 @@
 /** The commands that ask a daemon and print what it says. */
 
 import type { VdiskReport } from '../daemon/endpoints.ts';
+import type { CopyStatus } from '../registry/copy/registry-copier.ts';
 import { formatSize, formatTime, parseTime } from '../daemon/units.ts';
 import { call, findAdmin, insideVpool } from './client.ts';
 import { CliError, exitCode } from './exit-code.ts';
@@ -28,6 +29,7 @@ interface Status {
   readonly alarms: readonly string[];
   readonly cache: { hits: number; misses: number; cachedBytes: number };
   readonly backend: { state: string; error?: string };
+  readonly registryCopy: CopyStatus | null;
   readonly transport: string;
   readonly residentBytes: number;
 }
@@ -53,11 +55,19 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
           'backend',
           backend.error === undefined ? backend.state : `${backend.state}: ${backend.error}`,
         ],
+        ['registry copy', describeCopy(status.registryCopy)],
         ['writers wait for', status.waiting.length > 0 ? status.waiting.join(', ') : 'nothing'],
         ['alarms', status.alarms.length > 0 ? status.alarms.join('; ') : 'none'],
       ],
     ),
   );
+}
+
+/** On the object store, as a recovery would find it. */
+function describeCopy(copy: CopyStatus | null): string {
+  if (!copy) return 'none yet';
+  const age = `${formatTime(copy.ageMs)} old`;
+  return copy.isBehind === false ? `${age}, nothing has changed since` : age;
 }
 
 export async function listHosts(options: GlobalOptions): Promise<void> {

@@ -222,6 +222,7 @@ export function daemonEndpoints(
       startedAt: new Date(startedMs).toISOString(),
       ...summary(volumes.statuses()),
       cache: cache.statistics(),
+      registryCopy: stack.copier.status() ?? null,
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },

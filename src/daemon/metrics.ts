@@ -83,8 +83,9 @@ export function stackMetrics(
   loopDelay: LoopDelay,
   requests: Readonly<Record<string, number>>,
 ): string {
-  const { cache, files, monitor, metrics, volumes } = stack;
+  const { cache, copier, files, monitor, metrics, volumes } = stack;
   const open = volumes.statuses();
+  const copy = copier.status();
   const memory = process.memoryUsage();
   const cached = cache.statistics();
   const states = ['open', 'failed'] as const;
@@ -124,6 +125,11 @@ export function stackMetrics(
     counter('wharf_cache_hits_total', 'Reads that the SSD cache answered.', cached.hits),
     counter('wharf_cache_misses_total', 'Reads that it did not.', cached.misses),
     gauge('wharf_cache_bytes', 'Bytes in the SSD cache.', cached.cachedBytes),
+    {
+      ...{ name: 'wharf_registry_copy_age_seconds', type: 'gauge' },
+      help: "How old the object store's copy of the registry is, by whether something changed since.",
+      samples: copy ? [[{ behind: String(copy.isBehind ?? 'unknown') }, copy.ageMs / 1000]] : [],
+    },
     gauge('wharf_backend_waiting_calls', 'Calls that wait for it.', monitor.outage?.waiting ?? 0),
     ...backendFamilies(metrics),
   ]);

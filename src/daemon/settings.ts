@@ -114,6 +114,7 @@ const schema = group({
     time: time('6s', { minMs: 1000, maxMs: 60_000 }),
     margin: time('1500ms', { minMs: 100, maxMs: 30_000 }),
   }).prefault({}),
+  registryCopy: group({ delay: time('30s', { minMs: 100, maxMs: 60_000 }) }).prefault({}),
   replica: group({
     mode: oneOf(['none', 'async', 'sync']).default('sync'),
     timeout: time('2s', { minMs: 100, maxMs: 60_000 }),

@@ -6,13 +6,15 @@ import type { BackendMetrics } from '../backend/with-metrics.ts';
 import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
 import { dataId, joinCluster } from './cluster.ts';
-import { readPem } from './pem-file.ts';
+import { beginVpool } from './begin-vpool.ts';
+import { openRegistry } from './open-registry.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
 import { describeError } from '../core/errors.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { ObjectId } from '../core/units.ts';
+import { hostId } from '../core/units.ts';
 import { FileDriver } from '../file/file-driver.ts';
 import { isOfReplica, peerKind } from '../format/peer-message.ts';
 import { FileLocks } from '../frontend/file-locks.ts';
@@ -20,7 +22,6 @@ import { WharfFileSystem } from '../frontend/filesystem.ts';
 import { Lineage } from '../frontend/lineage.ts';
 import { ReplicaHosts } from '../log/replica-hosts.ts';
 import { ReplicaServer } from '../log/replica-server.ts';
-import { readBootId } from '../platform/boot-id.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
 import type { Native } from '../platform/native.ts';
 import { systemRandom } from '../platform/random.ts';
@@ -31,15 +32,14 @@ import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Random } from '../ports/random.ts';
-import type { Registry } from '../ports/registry.ts';
 import type { HostRecords } from '../registry/host-records.ts';
 import { CachedRegistry } from '../registry/cached-registry.ts';
 import { Namespace, namespaceGroups } from '../registry/namespace.ts';
 import { ObjectRecords } from '../registry/object-records.ts';
 import { SnapshotRecords } from '../registry/snapshot-records.ts';
-import { EtcdRegistry } from '../registry/etcd-registry.ts';
-import { SqliteRegistry } from '../registry/sqlite-registry.ts';
-import { openVpool } from '../registry/vpool-record.ts';
+import { findVpool } from '../registry/vpool-record.ts';
+import { copyBucketOf } from '../registry/copy/copy-bucket.ts';
+import { RegistryCopier } from '../registry/copy/registry-copier.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
 import { ClusterCare } from '../router/cluster-care.ts';
 import { Drain } from '../router/moves/drain.ts';
@@ -78,6 +78,7 @@ export interface Stack extends AsyncDisposable {
   readonly cache: SegmentCache;
   /** The registry with a cache of the namespace. */
   readonly names: CachedRegistry;
+  readonly copier: RegistryCopier;
   readonly monitor: RetryMonitor;
   readonly metrics: BackendMetrics;
   /** The object store takes nothing from this account. */
@@ -120,21 +121,31 @@ async function assemble(
   const bare = await openRegistry(settings, clock);
   closing.defer(() => bare.close());
   const registry = withRegistryRetry(bare, { clock, random, log }, settings.host);
-  const vpool = await openVpool(registry, random, settings.vpool);
+  const known = await findVpool(registry, settings.vpool);
   const records = new ObjectRecords(registry);
   const snapshots = new SnapshotRecords(registry);
 
-  const bucketPrefix = `wharf-${vpool.name}`;
+  const bucketPrefix = `wharf-${settings.vpool}`;
   const { backend, monitor, metrics, isReadOnly } = await openBackend(
     { ...settings.backend, bucketPrefix },
     { clock, random, log },
     { signal },
   );
   closing.defer(() => backend.close());
+  const vpool =
+    known ?? (await beginVpool({ registry, random, backend }, settings.vpool, { signal }));
   const fileBucket = `${bucketPrefix}-files`;
-  if (!isReadOnly) await backend.createBucket(fileBucket, { signal });
+  const copyBucket = copyBucketOf(bucketPrefix);
+  if (!isReadOnly)
+    for (const bucket of [fileBucket, copyBucket]) await backend.createBucket(bucket, { signal });
 
   const platform = { disk, checksum, clock, log };
+  const copier = new RegistryCopier({
+    ...{ registry, store: backend.bucket(copyBucket), checksum, clock, log },
+    ...{ host: hostId(settings.host), salt: vpool.salt, delayMs: settings.registryCopy.delay },
+  });
+  // Behind all that still changes the registry when the host stops.
+  closing.defer(() => copier.close());
   const cache = await SegmentCache.open(platform, {
     folder: join(settings.data, 'cache'),
     cacheBytesMax: settings.cache.size,
@@ -259,6 +270,7 @@ async function assemble(
   );
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await namespace.reconcile(id, sizeBytes);
+  if (!isReadOnly) copier.start();
   return {
     ...{
       clock,
@@ -266,6 +278,7 @@ async function assemble(
       checksum,
       log,
       names,
+      copier,
       fileSystem,
       router,
       drain,
@@ -283,29 +296,6 @@ async function assemble(
     },
     hosts: cluster.hosts,
     [Symbol.asyncDispose]: () => closing.close(),
-  };
-}
-
-/** etcd for many machines, SQLite for one; settings have exactly one of them. */
-async function openRegistry({ registry }: Settings, clock: Clock): Promise<Registry> {
-  const { sqlite, etcd } = registry;
-  if (etcd) return EtcdRegistry.open(etcdSettings(etcd), clock);
-  return SqliteRegistry.open({ path: sqlite as string, bootId: readBootId() }, clock);
-}
-
-function etcdSettings(etcd: NonNullable<Settings['registry']['etcd']>) {
-  const { endpoints, user, password, tls } = etcd;
-  const group = 'registry.etcd.tls';
-  return {
-    endpoints,
-    ...(user !== undefined && { login: { user, password: password ?? '' } }),
-    ...(tls && {
-      tls: {
-        ca: readPem(`${group}.ca`, tls.ca),
-        ...(tls.cert !== undefined && { cert: readPem(`${group}.cert`, tls.cert) }),
-        ...(tls.key !== undefined && { key: readPem(`${group}.key`, tls.key) }),
-      },
-    }),
   };
 }
 

@@ -11,26 +11,50 @@ export interface VpoolRecord {
   readonly salt: string;
 }
 
-const key = 'vpool';
+export const vpoolKey = 'vpool';
+/** There while a recovery puts the registry together: {vpool}. */
+export const recoveryKey = 'Wrecovery';
 
+export function decodeVpool(bytes: Uint8Array): VpoolRecord {
+  const fields = new RecordReader('vPool', bytes);
+  return { name: fields.text('name'), salt: fields.text('salt') };
+}
+
+/** Undefined where the registry has none yet. `invalid` where it is another one's, or half of one. */
+export async function findVpool(
+  registry: Registry,
+  name: string,
+): Promise<VpoolRecord | undefined> {
+  if (await registry.get(recoveryKey))
+    throw new StorageError(
+      'invalid',
+      `registry: found one that is recovered in part; run \`wharf vpool recover ${name}\` again`,
+    );
+  const found = await registry.get(vpoolKey);
+  if (!found) return undefined;
+  const record = decodeVpool(found.value);
+  if (record.name !== name)
+    throw new StorageError(
+      'invalid',
+      `vpool: found ${name}; allowed is ${record.name}, whose registry this is`,
+    );
+  return record;
+}
+
+/** Gives it, made where there is none. */
 export async function openVpool(
   registry: Registry,
   random: Random,
   name: string,
 ): Promise<VpoolRecord> {
-  const found = await registry.get(key);
-  if (found) {
-    const fields = new RecordReader('vPool', found.value);
-    const kept = fields.text('name');
-    if (kept !== name)
-      throw new StorageError(
-        'invalid',
-        `vpool: found ${name}; allowed is ${kept}, whose registry this is`,
-      );
-    return { name, salt: fields.text('salt') };
+  for (;;) {
+    const found = await findVpool(registry, name);
+    if (found) return found;
+    const salt = Buffer.from(random.bytes(16)).toString('hex');
+    const write = { key: vpoolKey, put: encodeRecord({ name, salt }) };
+    const compares = [vpoolKey, recoveryKey].map(
+      (absent) => ({ key: absent, is: 'absent' }) as const,
+    );
+    await registry.transact({ compares, writes: [write] });
   }
-  const salt = Buffer.from(random.bytes(16)).toString('hex');
-  const write = { key, put: encodeRecord({ name, salt }) };
-  await registry.transact({ compares: [{ key, is: 'absent' }], writes: [write] });
-  return openVpool(registry, random, name);
 }

@@ -23,8 +23,13 @@ const totalBytes = 48 * MiB;
 const chunkBytes = MiB;
 const chunk = (index: number) => Buffer.alloc(chunkBytes, index + 1);
 
+let vpools = 0;
+
+/** Each with a registry of its own has buckets of its own. */
 function daemonOn(server: TroubledS3): Daemon {
-  return new Daemon({ backend: { kind: 's3', endpoint: server.endpoint }, volumes });
+  vpools += 1;
+  const backend = { kind: 's3', endpoint: server.endpoint } as const;
+  return new Daemon({ vpool: `demo-${vpools}`, backend, volumes });
 }
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {

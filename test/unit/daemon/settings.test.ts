@@ -106,7 +106,7 @@ describe('settings', () => {
     [{ segment: '4MiB' }, 'segment: no such setting; the nearest is volumes.segment'],
     [
       { colour: 1 },
-      'colour: no such setting; there are host, domain, vpool, mount, data, registry, backend, admin, peers, lease, replica, handover, files, volumes, cache, fuse',
+      'colour: no such setting; there are host, domain, vpool, mount, data, registry, backend, admin, peers, lease, registryCopy, replica, handover, files, volumes, cache, fuse',
     ],
     [
       { backend: { ...minimal.backend, endpoint: 'http://e' } },

@@ -16,6 +16,12 @@ import {
   payloadOffset,
 } from '../../../src/format/journal-record.ts';
 import {
+  copyBlobKey,
+  decodeCopyBlob,
+  encodeCopyBlob,
+  parseCopyBlobKey,
+} from '../../../src/format/registry-copy.ts';
+import {
   decodeSegmentHead,
   encodeSegmentHead,
   segmentHeadBytes,
@@ -76,6 +82,59 @@ describe('the head of a volume', () => {
       }),
       { numRuns: 5 },
     );
+  });
+});
+
+const copyBlob = fc.record({
+  kind: fc.constantFrom('base' as const, 'change' as const),
+  isLast: fc.boolean(),
+  salt: fc.constant('0123456789abcdef'.repeat(2)),
+  term: u32,
+  number: u32,
+  fromRevision: u53,
+  untilRevision: u53,
+  madeMs: u53,
+  entries: fc.array(
+    fc.record({
+      key: fc.uint8Array({ maxLength: 20 }).map((key) => Buffer.from(key).toString('latin1')),
+      value: fc.option(fc.uint8Array({ maxLength: 20 }), { nil: undefined }),
+    }),
+    { maxLength: 6 },
+  ),
+});
+
+describe('a blob of the copy of a registry', () => {
+  test('decodes to what was encoded', () => {
+    fc.assert(
+      fc.property(copyBlob, (value) => {
+        const { entries, ...found } = decodeCopyBlob(
+          encodeCopyBlob(value, value.entries, checksum),
+          checksum,
+        );
+        const plain = entries.map((entry) => ({
+          key: entry.key,
+          value: entry.value && Uint8Array.from(entry.value),
+        }));
+        assert.deepEqual({ ...found, entries: plain }, structuredClone(value));
+      }),
+    );
+  });
+
+  test('refuses every truncation and every flipped bit', () => {
+    fc.assert(
+      fc.property(copyBlob, (value) => {
+        const bytes = encodeCopyBlob(value, value.entries, checksum);
+        refusesDamage(bytes, (damaged) => decodeCopyBlob(damaged, checksum));
+      }),
+      { numRuns: 5 },
+    );
+  });
+
+  test('has a name that tells what it is', () => {
+    const key = copyBlobKey('change', 10, 255);
+    assert.equal(key, 'change/0000000a/000000ff');
+    assert.deepEqual(parseCopyBlobKey(key), { kind: 'change', term: 10, number: 255 });
+    assert.equal(parseCopyBlobKey(`${key}0`), undefined);
   });
 });
 
