@@ -5,7 +5,7 @@
  *     0  u32  magic "WSEG"
  *     4  u16  version (1)
  *     6  u8   kind: 1 data, 2 map
- *     7  u8   flags: bit 0: the last segment of its cut
+ *     7  u8   flags: bit 0: the last segment of its cut; bit 1: bytes 80 to 87 are told
  *     8  u32  bytes before the first chunk's area: header and index, rounded up to 4096
  *    12  u32  bytes of the whole segment
  *    16  16 B object id
@@ -19,7 +19,9 @@
  *    68  u32  sequence of the data segment before the cut (0, 0: none): the log's backward chain
  *    72  u32  number of chunks
  *    76  u32  number of trims
- *    80  12 B reserved, zero
+ *    80  u64  journal sequence: the last record before the cut (data); a cut continues the state that
+ *             ends with it
+ *    88  u32  reserved, zero
  *    92  u32  CRC-32C of bytes 0 to 91 and of trims and index entries
  *    96  trims: u64 first block, u64 count; they take effect before the cut's chunks
  *     …  index: per chunk u8 kind, u8 codec (0: none), u16 level, u32 CRC-32C of the plain bytes,
@@ -44,6 +46,7 @@ export const trimEntryBytes = 16;
 export const indexEntryBytes = 24;
 const checksumAt = 92;
 const lastOfCutFlag = 1;
+const followsFlag = 2;
 
 const segmentKinds = { data: 1, map: 2 } as const;
 export type SegmentKind = keyof typeof segmentKinds;
@@ -61,6 +64,8 @@ export interface SegmentIdentity {
   readonly lastOfCut: boolean;
   readonly journalSequence: number;
   readonly volumeBytes: number;
+  /** Of data: the last record before the cut. */
+  readonly followsSequence?: number;
   readonly previous: { readonly epoch: number; readonly sequence: number };
 }
 
@@ -112,7 +117,9 @@ export function encodeSegmentHead(
   view.setUint32(0, magic, true);
   view.setUint16(4, version, true);
   view.setUint8(6, segmentKinds[header.kind]);
-  view.setUint8(7, header.lastOfCut ? lastOfCutFlag : 0);
+  const { followsSequence } = header;
+  const follows = followsSequence === undefined ? 0 : followsFlag;
+  view.setUint8(7, (header.lastOfCut ? lastOfCutFlag : 0) | follows);
   view.setUint32(8, header.headBytes, true);
   view.setUint32(12, segment.length, true);
   segment.set(Buffer.from(header.objectId, 'hex'), 16);
@@ -125,6 +132,7 @@ export function encodeSegmentHead(
   view.setUint32(68, header.previous.sequence, true);
   view.setUint32(72, chunks.length, true);
   view.setUint32(76, trims.length, true);
+  view.setBigUint64(80, BigInt(followsSequence ?? 0), true);
   let at = segmentHeaderBytes;
   for (const trim of trims) {
     view.setBigUint64(at, BigInt(trim.block), true);
@@ -195,9 +203,10 @@ export function decodeSegmentHead(start: Uint8Array, checksum: Checksum): Segmen
       bytes: view.getUint32(at + 20, true),
     });
   }
+  const flags = view.getUint8(7);
   return {
     kind,
-    lastOfCut: (view.getUint8(7) & lastOfCutFlag) !== 0,
+    lastOfCut: (flags & lastOfCutFlag) !== 0,
     headBytes: view.getUint32(8, true),
     segmentBytes: view.getUint32(12, true),
     objectId: objectId(Buffer.from(start.subarray(16, 32)).toString('hex')),
@@ -206,6 +215,7 @@ export function decodeSegmentHead(start: Uint8Array, checksum: Checksum): Segmen
     groupFirst: view.getUint32(40, true),
     journalSequence: Number(view.getBigUint64(48, true)),
     volumeBytes: Number(view.getBigUint64(56, true)),
+    ...((flags & followsFlag) !== 0 && { followsSequence: Number(view.getBigUint64(80, true)) }),
     previous: { epoch: view.getUint32(64, true), sequence: view.getUint32(68, true) },
     trims,
     chunks,

@@ -89,7 +89,7 @@ function encode(state: ObjectState): Uint8Array {
   return encodeRecord({ kind, owner, epoch: number, ...where, ...flags, ...moves });
 }
 
-function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
+export function decodeObject(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
   const fields = new RecordReader(`object ${id}`, value);
   const tail = fields.oneOf('tail', tails);
   return {
@@ -112,6 +112,11 @@ function decode(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord
       : undefined,
     revision,
   };
+}
+
+/** An object as a recovery puts it, with the head of its kind where it has one. */
+export function putObject(id: ObjectId, state: ObjectState, head?: Uint8Array): Write[] {
+  return [putState(id, state), ...(head ? [{ key: headKey(state.kind, id), put: head }] : [])];
 }
 
 function putState(id: ObjectId, state: ObjectState): Write {
@@ -153,7 +158,7 @@ export class ObjectRecords {
 
   async find(id: ObjectId): Promise<ObjectRecord | undefined> {
     const found = await this.#registry.get(objectKey(id));
-    return found && decode(id, found.value, found.revision);
+    return found && decodeObject(id, found.value, found.revision);
   }
 
   /** `not_found`. */
@@ -166,7 +171,7 @@ export class ObjectRecords {
   async list(): Promise<readonly ObjectRecord[]> {
     const { entries } = await this.#registry.range(prefixRange('o'));
     return entries.map(({ key, value, revision }) =>
-      decode(objectId(key.slice(1)), value, revision),
+      decodeObject(objectId(key.slice(1)), value, revision),
     );
   }
 

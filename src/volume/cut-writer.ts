@@ -45,27 +45,27 @@ export interface WrittenCut {
 export async function writeCut(
   deps: CutWriterDeps,
   cut: Cut,
-  segmentBytes: number,
+  { segmentBytes, followsSequence }: { segmentBytes: number; followsSequence: number },
 ): Promise<WrittenCut> {
   const { sequencer, uploader, checksum } = deps;
   const rows = cut.overlay.sortedDataRows();
   const places = new Uint32Array(rows.length * placeWords);
   const blocksPerSegment = segmentBytes / blockBytes;
   const segmentCount = Math.max(1, Math.ceil(rows.length / blocksPerSegment));
-  const sequences: number[] = [];
+  // All at once: a cut is a run of segments, whatever else is on its way.
+  const names = Array.from({ length: segmentCount }, () => sequencer.nextData());
+  const sequences = names.map(({ sequence }) => sequence);
   let failure: { readonly error: unknown } | undefined;
   const puts = new TaskGroup((error) => {
     failure ??= { error };
   });
-  for (let index = 0; index < segmentCount; index += 1) {
+  for (const [index, { sequence, previous }] of names.entries()) {
     const from = index * blocksPerSegment;
     const to = Math.min(rows.length, from + blocksPerSegment);
     const trims = index === 0 ? trimsOf(cut) : [];
     const shape = { payloadBytesMax: (to - from) * blockBytes, chunksMax: to - from, trims };
     const reserved = shape.payloadBytesMax + segmentHeadBytes(trims.length, shape.chunksMax);
     await uploader.reserve(reserved);
-    const { sequence, previous } = sequencer.nextData();
-    sequences.push(sequence);
     const builder = new SegmentBuilder(sequencer.epoch, sequence, shape);
     try {
       await fillSegment(deps, builder, cut, { rows, from, to, places });
@@ -81,6 +81,7 @@ export async function writeCut(
       lastOfCut: index === segmentCount - 1,
       journalSequence: cut.journalSequence,
       volumeBytes: cut.volumeBytes,
+      followsSequence,
       previous,
     } as const;
     const body = builder.seal(identity, checksum);

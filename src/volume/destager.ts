@@ -49,6 +49,8 @@ export class Destager {
   readonly #onTheirWay = new Permits(cutsOnTheirWayMax);
   /** Resolves when every cut taken so far is committed. */
   #committed: Promise<void> = Promise.resolve();
+  /** The last record of the last cut. */
+  #cutSequence: number;
   #bytesSinceCut = 0;
   /** Size of the volume after the last cut. */
   #cutVolumeBytes: number;
@@ -59,6 +61,7 @@ export class Destager {
     this.#deps = deps;
     this.#settings = settings;
     this.#cutVolumeBytes = deps.committer.head.volumeBytes;
+    this.#cutSequence = deps.committer.head.journalSequence;
     this.#tasks = new TaskGroup((error) => {
       if (!deps.signal.aborted) deps.onFailure(error);
     });
@@ -173,7 +176,10 @@ export class Destager {
     also?: (head: Uint8Array) => readonly Write[],
   ): Promise<void> {
     const { map, journal, committer, checkpointer, sequencer } = this.#deps;
-    const written = await writeCut(this.#deps, cut, this.#settings.segmentBytes);
+    const { segmentBytes } = this.#settings;
+    const followsSequence = this.#cutSequence;
+    this.#cutSequence = cut.journalSequence;
+    const written = await writeCut(this.#deps, cut, { segmentBytes, followsSequence });
     await written.stored;
     await before;
     await checkpointer.roomInDelta();

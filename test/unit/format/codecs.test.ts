@@ -138,29 +138,47 @@ describe('a blob of the copy of a registry', () => {
   });
 });
 
-const segment = fc.record({
-  kind: fc.constantFrom('data' as const, 'map' as const),
-  objectId: fc.constant(objectId('0123456789abcdef'.repeat(2))),
-  epoch: u32,
-  sequence: u32,
-  groupFirst: u32,
-  lastOfCut: fc.boolean(),
-  journalSequence: u53,
-  volumeBytes: u53,
-  previous: fc.record({ epoch: u32, sequence: u32 }),
-  trims: fc.array(fc.record({ block: u53, count: u53 }), { maxLength: 4 }),
-  chunks: fc.array(
-    fc.record({
-      kind: fc.constantFrom('block' as const, 'page' as const, 'usage' as const),
-      level: fc.nat(4),
-      checksum: u32,
-      block: u53,
-      offset: u32,
-      bytes: u32,
-    }),
-    { maxLength: 6 },
-  ),
-});
+const segment = fc.record(
+  {
+    kind: fc.constantFrom('data' as const, 'map' as const),
+    objectId: fc.constant(objectId('0123456789abcdef'.repeat(2))),
+    epoch: u32,
+    sequence: u32,
+    groupFirst: u32,
+    lastOfCut: fc.boolean(),
+    journalSequence: u53,
+    volumeBytes: u53,
+    previous: fc.record({ epoch: u32, sequence: u32 }),
+    trims: fc.array(fc.record({ block: u53, count: u53 }), { maxLength: 4 }),
+    chunks: fc.array(
+      fc.record({
+        kind: fc.constantFrom('block' as const, 'page' as const, 'usage' as const),
+        level: fc.nat(4),
+        checksum: u32,
+        block: u53,
+        offset: u32,
+        bytes: u32,
+      }),
+      { maxLength: 6 },
+    ),
+    followsSequence: u53,
+  },
+  {
+    requiredKeys: [
+      'kind',
+      'objectId',
+      'epoch',
+      'sequence',
+      'groupFirst',
+      'lastOfCut',
+      'journalSequence',
+      'volumeBytes',
+      'previous',
+      'trims',
+      'chunks',
+    ],
+  },
+);
 
 describe('the head of a segment', () => {
   const encode = (value: typeof segment extends fc.Arbitrary<infer T> ? T : never) => {
