@@ -6,12 +6,11 @@
  *   node src/main.ts --ipc             settings as the first message of the parent
  */
 
-import { readFileSync } from 'node:fs';
-import { parse as parseYaml } from 'yaml';
 import { aborted } from './core/aborted.ts';
 import { makeLog } from './daemon/log.ts';
 import type { Settings } from './daemon/settings.ts';
 import { parseSettings } from './daemon/settings.ts';
+import { readSettingsFile } from './daemon/settings-file.ts';
 import { describeError, isStorageError, StorageError } from './core/errors.ts';
 import { invariantExitStatus } from './core/invariant.ts';
 import { openAdminServer } from './frontend/admin/server.ts';
@@ -38,8 +37,7 @@ const exitStatus = { failed: 1, usage: 2, software: invariantExitStatus } as con
 async function readSettings(argv: readonly string[]): Promise<Settings> {
   if (argv[0] === '--ipc')
     return parseSettings(await new Promise((resolve) => process.once('message', resolve)));
-  const path = argv[1] ?? '/etc/wharf/wharf.yaml';
-  return parseSettings(parseYaml(readFileSync(path, 'utf8')));
+  return readSettingsFile(argv[1] ?? '/etc/wharf/wharf.yaml');
 }
 
 class Stopped extends Error {}

@@ -6,6 +6,8 @@ export const exitCode = {
   usage: 2,
   notFound: 3,
   unreachable: 4,
+  /** Recovered, but for something that is missing. */
+  incomplete: 5,
   /** The daemon died of a bug. */
   software: 70,
 } as const;

@@ -25,6 +25,8 @@ import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
 import { exportVdisk } from './vdisk-export.ts';
 import { importVdisk } from './vdisk-import.ts';
+import type { RecoverOptions } from './vpool-recover.ts';
+import { recover } from './vpool-recover.ts';
 import type { SizeOptions } from './vdisk-life.ts';
 import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
 import type { SureOptions } from './vdisk-snapshots.ts';
@@ -55,16 +57,20 @@ function asking(parent: Command, usage: string, description: string): Command {
     .option('--json', 'print JSON');
 }
 
-program
-  .command('up')
+/** A command that says where a playground keeps what its hosts share. */
+function placed(command: Command): Command {
+  return command
+    .option('--dir <dir>', 'folder of the playground', './playground')
+    .option('--backend <kind>', 'object store: dir or s3', 'dir')
+    .option('--s3-endpoint <url>', 'URL of the S3 server')
+    .option('--s3-region <region>', 'region of the S3 server', 'us-east-1')
+    .option('--registry <kind>', 'registry: sqlite or etcd', 'sqlite')
+    .option('--etcd-endpoints <urls>', 'URLs of etcd, separated by commas');
+}
+
+placed(program.command('up'))
   .description('start a playground: hosts with embedded registry and object store')
-  .option('--dir <dir>', 'folder of the playground', './playground')
   .option('--hosts <n>', 'number of hosts', '2')
-  .option('--backend <kind>', 'object store: dir or s3', 'dir')
-  .option('--s3-endpoint <url>', 'URL of the S3 server')
-  .option('--s3-region <region>', 'region of the S3 server', 'us-east-1')
-  .option('--registry <kind>', 'registry: sqlite or etcd', 'sqlite')
-  .option('--etcd-endpoints <urls>', 'URLs of etcd, separated by commas')
   .option('--json', 'print one line of JSON when ready')
   .action(async (options: UpOptions) => {
     process.exitCode = await up(options);
@@ -94,6 +100,15 @@ asking(hosts, 'drain <host>', 'hand all that it owns over, before maintenance')
 
 const vpools = program.command('vpool').description('datastores');
 asking(vpools, 'list', 'list them').action((options: GlobalOptions) => listVpools(options));
+
+placed(vpools.command('recover <name>'))
+  .description('bring one back whose registry is lost, from its buckets alone; its hosts are down')
+  .option('--config <file>', 'settings of one of its hosts, instead of a playground')
+  .option('--dry-run', 'only say what would be found')
+  .option('--json', 'print JSON')
+  .action(async (name: string, options: RecoverOptions) => {
+    process.exitCode = await recover(name, options);
+  });
 
 const vdisks = program.command('vdisk').description('virtual disks');
 asking(vdisks, 'list', 'list them').action((options: GlobalOptions) => listVdisks(options));

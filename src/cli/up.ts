@@ -16,14 +16,18 @@ import { call, runtimeFolder } from './client.ts';
 import { daemonEnvironment, daemonFile, daemonFlags } from './daemon-process.ts';
 import { CliError, exitCode } from './exit-code.ts';
 
-export interface UpOptions {
+/** Where a playground keeps what its hosts share. */
+export interface PlaceOptions {
   readonly dir: string;
-  readonly hosts: string;
   readonly backend: string;
   readonly s3Endpoint?: string;
   readonly s3Region: string;
   readonly registry: string;
   readonly etcdEndpoints?: string;
+}
+
+export interface UpOptions extends PlaceOptions {
+  readonly hosts: string;
   readonly json?: boolean;
 }
 
@@ -44,10 +48,14 @@ function refuse(flag: string, found: string, allowed: string): never {
 }
 
 function checkOptions(options: UpOptions): void {
-  const { hosts, registry, backend } = options;
+  const { hosts } = options;
   const allowed = `a whole number from 1 to ${hostIds.length}`;
   if (!/^[1-9]\d*$/.test(hosts) || Number(hosts) > hostIds.length)
     refuse('--hosts', hosts, allowed);
+}
+
+function checkPlaces(options: PlaceOptions): void {
+  const { registry, backend } = options;
   if (registry !== 'sqlite' && registry !== 'etcd')
     refuse('--registry', registry, 'sqlite or etcd');
   if (registry === 'etcd' && options.etcdEndpoints === undefined)
@@ -57,7 +65,12 @@ function checkOptions(options: UpOptions): void {
     refuse('--s3-endpoint', 'nothing', 'the URL of an S3 server');
 }
 
-function toSettings(options: UpOptions, host: string, key: string): SettingsInput {
+/** Of one host of a playground. */
+export function playgroundSettings(
+  options: PlaceOptions,
+  { host, vpool, key }: { readonly host: string; readonly vpool: string; readonly key: string },
+): SettingsInput {
+  checkPlaces(options);
   const dir = resolve(options.dir);
   const { s3Endpoint } = options;
   return {
@@ -120,7 +133,7 @@ export async function up(options: UpOptions): Promise<number> {
   checkOptions(options);
   const key = randomBytes(32).toString('hex');
   const chosen = hostIds.slice(0, Number(options.hosts));
-  const all = chosen.map((host) => toSettings(options, host, key));
+  const all = chosen.map((host) => playgroundSettings(options, { host, vpool, key }));
   for (const settings of all) {
     parseOrRefuse(settings);
     mkdirSync(settings.mount, { recursive: true });

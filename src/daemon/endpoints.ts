@@ -206,7 +206,7 @@ export function daemonEndpoints(
     ...{ ...stack, changes, objectOf, writeMoment },
     detach: (id) => fileSystem.detach(id),
     prepare: (id, head) => volumes.prepare(id, head),
-    making: (id, head) => stack.records.making(id, hostId(settings.host), head),
+    host: hostId(settings.host),
   });
   const vdisk = async (query: URLSearchParams) => {
     const path = pathOf(query);

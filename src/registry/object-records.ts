@@ -225,12 +225,6 @@ export class ObjectRecords {
     await this.#commit(id, tenure, (record) => [putState(id, { ...record, tail })]);
   }
 
-  /** What makes a volume whose head is there already, for the transaction that makes it. */
-  making(id: ObjectId, owner: HostId, head: Uint8Array): readonly Write[] {
-    const state = { kind: 'volume', owner, epoch: 0, tail: 'backend', isPinned: false } as const;
-    return [putState(id, state), { key: headKey('volume', id), put: head }];
-  }
-
   /** Changes what an administrator may, whoever the owner is. `not_found`. */
   async adjust(
     id: ObjectId,

@@ -267,6 +267,17 @@ export class Checkpointer {
     return usage.collectable(times);
   }
 
+  /** A copy of it beside the segments: with the registry gone, the buckets are enough. */
+  async copyHead(): Promise<void> {
+    const { store, committer, checksum, sequencer, signal } = this.#deps;
+    const { head } = committer;
+    const key = `head/${segmentKey(head.epoch, sequencer.next()).slice('segment/'.length)}`;
+    await store.put(key, encodeHead(head, checksum), { signal });
+    const older = await store.list({ prefix: 'head/', signal });
+    const stale = older.blobs.map((blob) => blob.key).filter((blob) => blob < key);
+    await store.deleteMany(stale, { signal });
+  }
+
   /** Writes the table; its own pieces are accounted for by whoever loads it. */
   async #writeUsage(usage: SegmentUsage, writer: MapSegmentWriter): Promise<Uint32Array> {
     const old = this.#deps.committer.head.usage;
@@ -292,14 +303,8 @@ export class Checkpointer {
   }
 
   async #cleanUp(usage: SegmentUsage, dead: readonly SegmentName[]): Promise<void> {
-    const { store, committer, checksum, sequencer, signal, log } = this.#deps;
-    const { head } = committer;
-    // A copy beside the segments: with the registry gone, the buckets are enough.
-    const key = `head/${segmentKey(head.epoch, sequencer.next()).slice('segment/'.length)}`;
-    await store.put(key, encodeHead(head, checksum), { signal });
-    const older = await store.list({ prefix: 'head/', signal });
-    const stale = older.blobs.map((blob) => blob.key).filter((blob) => blob < key);
-    await store.deleteMany(stale, { signal });
+    const { store, signal, log } = this.#deps;
+    await this.copyHead();
     await this.#deps.readsSettled();
     for (let first = 0; first < dead.length; first += deletionsPerCall) {
       const names = dead.slice(first, first + deletionsPerCall);

@@ -18,13 +18,12 @@
  */
 
 import { isStorageError } from '../core/errors.ts';
-import type { ObjectId } from '../core/units.ts';
 import type { Head } from '../format/head.ts';
 import { decodeHead, emptyHead } from '../format/head.ts';
 import { placeWord } from '../format/place.ts';
 import type { SegmentHeader } from '../format/segment.ts';
 import { segmentKey } from '../format/segment-key.ts';
-import type { TailDeps } from './recovery.ts';
+import type { Bucket, TailDeps } from './recovery.ts';
 import { readIndex } from './recovery.ts';
 import type { SegmentName } from './segment-usage.ts';
 
@@ -58,18 +57,19 @@ interface Listing {
   readonly epoch: number;
 }
 
-export async function rebuildHead(deps: TailDeps, id: ObjectId): Promise<Rebuilt> {
+/** Of the volume whose bucket is the first. */
+export async function rebuildHead(deps: TailDeps): Promise<Rebuilt> {
   const listing = await list(deps);
   const faults = listing.strangers.map((key) => `${key}: no part of a volume`);
-  const base = await newestHead(deps, id, listing.heads, faults);
+  const base = await newestHead(deps, listing.heads, faults);
   const found: SegmentHeader[] = [];
   for (const [epoch, sequences] of listing.segments)
     if (epoch >= base.epoch)
-      found.push(...(await readBehind(deps, id, base, { epoch, sequences }, faults)));
+      found.push(...(await readBehind(deps, base, { epoch, sequences }, faults)));
   const { cuts, isCutShort } = chain(base, cutsOf(found));
   const last = cuts.at(-1);
   const ranges = cuts.flatMap(({ segments }) =>
-    segments.map(({ epoch, sequence }) => ({ epoch, first: sequence, last: sequence })),
+    segments.map(({ epoch, sequence }) => ({ epoch, first: sequence, last: sequence, origin: 0 })),
   );
   const head = {
     ...base,
@@ -87,7 +87,8 @@ export async function rebuildHead(deps: TailDeps, id: ObjectId): Promise<Rebuilt
 
 const namePattern = /^(head|segment)\/([0-9a-f]{8})\/([0-9a-f]{8})$/;
 
-async function list({ store, signal }: TailDeps): Promise<Listing> {
+async function list({ buckets, signal }: TailDeps): Promise<Listing> {
+  const { store } = buckets[0] as Bucket;
   const heads: SegmentName[] = [];
   const segments = new Map<number, number[]>();
   const strangers: string[] = [];
@@ -114,21 +115,21 @@ async function list({ store, signal }: TailDeps): Promise<Listing> {
  */
 async function newestHead(
   deps: TailDeps,
-  id: ObjectId,
   names: readonly SegmentName[],
   faults: string[],
 ): Promise<Head> {
+  const { store } = deps.buckets[0] as Bucket;
   let poor: Head | undefined;
   for (const name of names.toReversed()) {
     const key = segmentKey(name.epoch, name.sequence).replace('segment/', 'head/');
     try {
-      const head = decodeHead(await deps.store.get(key, { signal: deps.signal }), deps.checksum);
+      const head = decodeHead(await store.get(key, { signal: deps.signal }), deps.checksum);
       if (head.epoch !== name.epoch) {
         faults.push(`${key}: stands under a wrong name`);
         continue;
       }
       poor ??= head;
-      await readRoot(deps, id, head);
+      await readRoot(deps, head);
       return head;
     } catch (error) {
       if (!isStorageError(error, 'corrupt')) throw error;
@@ -139,15 +140,14 @@ async function newestHead(
 }
 
 /** A head names no volume, but the segment of its root does: unless that is an ancestor's. */
-async function readRoot(deps: TailDeps, id: ObjectId, { root }: Head): Promise<void> {
+async function readRoot(deps: TailDeps, { root }: Head): Promise<void> {
   const [epoch = 0, sequence = 0] = [root[placeWord.epoch], root[placeWord.sequence]];
-  if (epoch !== 0 && root[placeWord.origin] === 0) await readIndex(deps, id, { epoch, sequence });
+  if (epoch !== 0 && root[placeWord.origin] === 0) await readIndex(deps, { epoch, sequence });
 }
 
 /** Segments of one epoch from the newest back to what the head holds already. */
 async function readBehind(
   deps: TailDeps,
-  id: ObjectId,
   base: Head,
   { epoch, sequences }: { readonly epoch: number; readonly sequences: readonly number[] },
   faults: string[],
@@ -158,7 +158,7 @@ async function readBehind(
     const headers = await Promise.all(
       batch.map(async (sequence) => {
         try {
-          return await readIndex(deps, id, { epoch, sequence });
+          return await readIndex(deps, { epoch, sequence });
         } catch (error) {
           if (!isStorageError(error, 'corrupt')) throw error;
           faults.push(`${segmentKey(epoch, sequence)}: damaged, or another volume's`);

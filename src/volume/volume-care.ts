@@ -112,7 +112,10 @@ export class VolumeCare {
   async #flatten(): Promise<CareAnswer> {
     const { map, sources, checkpointer, committer, destager, size } = this.#deps;
     const end = Math.ceil(size() / blockBytes);
-    if (committer.head.ancestors.length === 0) return flattened(true, end, 0);
+    if (committer.head.ancestors.length === 0) {
+      await checkpointer.copyHead();
+      return flattened(true, end, 0);
+    }
     let copiedBlocks = 0;
     if (this.#flattenedBlocks < end)
       await checkpointer.move(async (writer, relocations) => {
@@ -127,6 +130,8 @@ export class VolumeCare {
       (head) => ({ ...head, ancestors: [] }),
       () => {},
     );
+    // Before what it read until now may go.
+    await checkpointer.copyHead();
     return flattened(true, end, copiedBlocks);
   }
 

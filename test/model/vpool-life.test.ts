@@ -20,7 +20,6 @@ import { Lineage } from '../../src/frontend/lineage.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { seededRandom, systemRandom } from '../../src/platform/random.ts';
 import { Namespace } from '../../src/registry/namespace.ts';
-import { ObjectRecords } from '../../src/registry/object-records.ts';
 import type { WorldHost } from '../support/cluster-world.ts';
 import { ClusterWorld } from '../support/cluster-world.ts';
 
@@ -41,10 +40,9 @@ class Front {
   private constructor(world: ClusterWorld, host: WorldHost, fileSystem: WharfFileSystem) {
     this.host = host;
     this.fileSystem = fileSystem;
-    const { care, volumes, registry, snapshots, id } = host;
+    const { care, volumes, snapshots, id } = host;
     const { clock } = world;
     this.changes = new VdiskChanges({ fileSystem, caller, tellKernel: async () => {} });
-    const records = new ObjectRecords(registry);
     this.snapshots = new VdiskSnapshots({
       ...{ changes: this.changes, care, snapshots, clock, checksum: tableChecksum() },
       objectOf: async ({ ino }) => {
@@ -55,7 +53,7 @@ class Front {
       },
       detach: (clone) => fileSystem.detach(clone),
       prepare: (clone, head) => volumes.prepare(clone, head),
-      making: (clone, head) => records.making(clone, id, head),
+      host: id,
       collect: (object) => void care.ask(object, { do: 'collect' }).catch(() => {}),
       random: systemRandom(),
       writeMoment: (ns) => `t${ns}`,

@@ -17,10 +17,8 @@ export async function rebuildVolume(from: VolumeWorld): Promise<RebuiltVolume> {
     world.backend.blobs(from.bucket).set(key, Uint8Array.from(blob));
   const { checksum, id, registry } = world;
   const { signal } = new AbortController();
-  const rebuilt = await rebuildHead(
-    { store: world.backend.bucket(world.bucket), checksum, signal },
-    id,
-  );
+  const buckets = [{ id, store: world.backend.bucket(world.bucket) }];
+  const rebuilt = await rebuildHead({ buckets, checksum, signal });
   const state = { kind: 'volume', owner: host, epoch: rebuilt.epoch, tail: 'backend' } as const;
   const writes = putObject(id, { ...state, isPinned: false }, encodeHead(rebuilt.head, checksum));
   await registry.transact({ compares: [], writes });

@@ -23,7 +23,7 @@ import { seededRandom } from '../../src/platform/random.ts';
 import { systemClock } from '../../src/platform/system-clock.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
-import { ObjectRecords } from '../../src/registry/object-records.ts';
+import { ObjectRecords, putObject } from '../../src/registry/object-records.ts';
 import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -141,7 +141,8 @@ export class VolumeWorld {
     await this.driver.prepare(world.id, head);
     const descent = { parent: this.id, snapshot: name };
     const { compares, writes } = this.snapshots.cloning(world.id, descent);
-    const made = this.records.making(world.id, host, head);
+    const state = { kind: 'volume', owner: host, epoch: 0, tail: 'backend' } as const;
+    const made = putObject(world.id, { ...state, isPinned: false }, head);
     const outcome = await this.registry.transact({ compares, writes: [...writes, ...made] });
     assert.ok(outcome.committed);
     return world;

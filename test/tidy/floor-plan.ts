@@ -27,7 +27,7 @@ const packageOwners: Readonly<Record<string, string>> = {
   'fuse-native': 'frontend/fuse/fuse-native-mount.ts',
   'lru-cache': 'core/lru-cache.ts',
   pino: 'daemon/log.ts',
-  yaml: 'main.ts',
+  yaml: 'daemon/settings-file.ts',
   zod: 'daemon/settings.ts',
 };
 

@@ -1,16 +1,16 @@
 /** Snapshots, clones and templates of vDisks as an administrator handles them, by path. */
 
 import { StorageError } from '../../core/errors.ts';
-import type { ObjectId } from '../../core/units.ts';
+import type { HostId, ObjectId } from '../../core/units.ts';
 import { objectId } from '../../core/units.ts';
 import { cloneHead, decodeHead, encodeHead } from '../../format/head.ts';
 import type { Checksum } from '../../ports/checksum.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Attributes } from '../../ports/file-system.ts';
 import type { Random } from '../../ports/random.ts';
-import type { Write } from '../../ports/registry.ts';
 import type { CareAnswer, CareRequest } from '../../ports/volume-care.ts';
 import { isAbsent, keys } from '../../registry/namespace.ts';
+import { putObject } from '../../registry/object-records.ts';
 import type { SnapshotRecord, SnapshotRecords } from '../../registry/snapshot-records.ts';
 import {
   checkSnapshotName,
@@ -21,6 +21,7 @@ import {
 } from '../../registry/snapshot-records.ts';
 import type { VdiskChanges } from './vdisk-changes.ts';
 
+const newVolume = { kind: 'volume', epoch: 0, tail: 'backend', isPinned: false } as const;
 /** Clones of clones: each adds 16 bytes to the head. */
 const ancestorsMax = 1000;
 
@@ -34,8 +35,8 @@ export interface VdiskSnapshotsDeps {
   readonly care: { ask(id: ObjectId, request: CareRequest): Promise<CareAnswer> };
   /** A new volume's bucket, with its first head. */
   readonly prepare: (id: ObjectId, head: Uint8Array) => Promise<void>;
-  /** Of the object record of a new volume of this host, and its head. */
-  readonly making: (id: ObjectId, head: Uint8Array) => readonly Write[];
+  /** Which owns the clones that it makes. */
+  readonly host: HostId;
   readonly collect: (id: ObjectId) => void;
   readonly checksum: Checksum;
   readonly clock: Clock;
@@ -119,7 +120,7 @@ export class VdiskSnapshots {
    * it does not write it reads from the source's segments. `exists`, `not_found`.
    */
   async clone(path: string, snapshot: string | undefined, newPath: string): Promise<Attributes> {
-    const { changes, snapshots, random, checksum, prepare, making } = this.#deps;
+    const { changes, snapshots, random, checksum, prepare, host } = this.#deps;
     const { disk, id: parent } = await this.#find(path);
     await changes.refuseStanding(newPath);
     const clone = objectId(Buffer.from(random.bytes(16)).toString('hex'));
@@ -140,7 +141,7 @@ export class VdiskSnapshots {
           sizeBytes: kept.volumeBytes,
           allocatedBytes: record.usedBytes,
           compares: [...compares, isAbsent(keys.garbage(parent))],
-          writes: [...writes, ...making(clone, head)],
+          writes: [...writes, ...putObject(clone, { ...newVolume, owner: host }, head)],
         },
       });
     } catch (error) {

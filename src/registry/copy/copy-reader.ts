@@ -23,6 +23,10 @@ export interface FoundCopy {
   readonly keys: readonly string[];
   readonly revision: number;
   readonly madeMs: number;
+  /** Of its base. */
+  readonly term: number;
+  /** The vPool's, in hex. */
+  readonly salt: string;
 }
 
 export interface CopySearch {
@@ -89,7 +93,8 @@ export class CopyReader {
     if (unused > 0)
       this.#faults.push(`${unused} blobs of later changes: what comes before them is missing`);
     const keys = [...pieces, ...reached].map(({ key }) => key);
-    return { keys, revision: end.untilRevision, madeMs: end.madeMs };
+    const { salt } = last;
+    return { keys, revision: end.untilRevision, madeMs: end.madeMs, term, salt };
   }
 
   /** All of a base; undefined where it is not whole. */

@@ -202,7 +202,7 @@ export class CopyTenure {
     return bytes;
   }
 
-  /** All that is copied, a little at a time. */
+  /** All that is copied, a little at a time; in between others have their turn. */
   async *#pages(
     signal: AbortSignal,
   ): AsyncGenerator<{ readonly entries: readonly KeyValue[]; readonly revision: number }> {
@@ -211,6 +211,7 @@ export class CopyTenure {
         const range = { from: next, to };
         const page = await this.#deps.registry.range(range, { limit: keysPerPage, signal });
         yield page;
+        await this.#deps.clock.sleep(0);
         const last = page.entries.at(-1);
         next = last && page.entries.length === keysPerPage ? `${last.key}\0` : undefined;
       }
