@@ -117,6 +117,11 @@ export class WharfFileSystem implements FileSystem {
     return this.#use(ino, ({ handle }) => handle.sync());
   }
 
+  /** The object of a file is another one's content now: its size and times are brought up to date. */
+  async settleReplaced(ino: Ino): Promise<void> {
+    await this.#use(ino, async (file) => this.#noteChange(file));
+  }
+
   /** A clone reads nothing of what it was made of any more. */
   detach(clone: ObjectId): Promise<void> {
     return this.#deletion.detach(clone);

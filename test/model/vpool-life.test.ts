@@ -172,7 +172,9 @@ class Life {
     );
     await last.host.stop();
     // Others are of processes that were killed.
-    const damage = this.world.log.lines.filter(({ message }) => /damage|missing|lost with/.test(message));
+    const damage = this.world.log.lines.filter(({ message }) =>
+      /damage|missing|lost with/.test(message),
+    );
     assert.deepEqual(damage, [], what);
   }
 

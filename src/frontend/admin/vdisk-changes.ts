@@ -9,6 +9,7 @@ import type { Ino } from '../../core/units.ts';
 import { fileName } from '../../core/units.ts';
 import type { Attributes, Caller, FileSystem, NewInode } from '../../ports/file-system.ts';
 import type { NamespaceChange } from '../../registry/namespace-changes.ts';
+import type { WharfFileSystem } from '../filesystem.ts';
 import { findPath } from './vdisks.ts';
 
 /** What every guest counts in. */
@@ -18,7 +19,7 @@ const countedExtentsMax = 1000;
 const diskMode = 0o600;
 
 export interface VdiskChangesDeps {
-  readonly fileSystem: FileSystem & { isInUse(ino: Ino): Promise<boolean> };
+  readonly fileSystem: FileSystem & Pick<WharfFileSystem, 'isInUse' | 'settleReplaced'>;
   /** Resolves when this host's kernel knows. */
   readonly tellKernel: (change: NamespaceChange) => Promise<void>;
   /** Whose the new disks are. */
@@ -81,10 +82,11 @@ export class VdiskChanges {
     return this.#deps.fileSystem.isInUse(ino);
   }
 
-  /** Its object has changed by itself. */
-  async noteSize({ ino }: Attributes, sizeBytes: number): Promise<void> {
-    await this.#setSize(ino, sizeBytes);
-    await this.#deps.tellKernel({ kind: 'inode', ino, what: 'data' });
+  /** Its content and size are others, and nobody has written them through a file system. */
+  async noteReplaced({ ino }: Attributes): Promise<void> {
+    const { fileSystem, tellKernel } = this.#deps;
+    await fileSystem.settleReplaced(ino);
+    await tellKernel({ kind: 'inode', ino, what: 'data' });
   }
 
   /** Online. To shrink has to be forced: `busy`. Says how much data was cut off. */

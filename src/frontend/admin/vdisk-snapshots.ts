@@ -102,7 +102,7 @@ export class VdiskSnapshots {
     checkSnapshotName(name);
     const { care, changes, snapshots, clock } = this.#deps;
     const { disk, id } = await this.#find(path);
-    const record = (await snapshots.find(id, name)) ?? refuseName(path, name);
+    if (!(await snapshots.find(id, name))) refuseName(path, name);
     if (!force && (await changes.isInUse(disk)))
       throw new StorageError(
         'busy',
@@ -111,7 +111,7 @@ export class VdiskSnapshots {
     const before = `before-rollback-${this.#timeName()}`;
     const createdNs = String(clock.wallNs());
     await care.ask(id, { do: 'rollBack', name, before, createdNs });
-    await changes.noteSize(disk, this.#sizeOf(record));
+    await changes.noteReplaced(disk);
     return before;
   }
 
