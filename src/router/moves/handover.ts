@@ -11,7 +11,7 @@
  *   (claim)   sends what was held to the new owner         the new owner has all, and recovers it
  */
 
-import { describeError, StorageError } from '../../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
 import type { Eventually } from '../../core/eventually.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
 import { peerKind } from '../../format/peer-message.ts';
@@ -152,7 +152,14 @@ export class Handover {
     const object = await driven(id);
     if ((await records.get(id)).isPinned) throw new StorageError('not_permitted', 'it is pinned');
     if (!isOrdered && isUsedHere(id)) throw new StorageError('busy', 'its owner uses it');
-    if (object.kind() === 'volume') await tails.shorten(id);
+    if (object.kind() !== 'volume') return;
+    try {
+      await tails.shorten(id);
+    } catch (error) {
+      const isLetGo = isStorageError(error, 'closed') || isStorageError(error, 'fenced');
+      if (!isLetGo) throw error;
+      throw new StorageError('busy', 'it is changing hands already', { cause: error });
+    }
   }
 
   /** Gives the epoch whose journal has the tail; 0 for a file. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { ObjectId } from '../../../src/core/units.ts';
-import { objectId } from '../../../src/core/units.ts';
+import { KiB, objectId } from '../../../src/core/units.ts';
 import { peerKind } from '../../../src/format/peer-message.ts';
 import type { DataObject } from '../../../src/ports/data-object.ts';
 import type { ObjectKind } from '../../../src/ports/objects.ts';
@@ -254,6 +254,28 @@ describe('an owner that was asleep for longer than its lease', () => {
     assert.equal(await read, 9);
     assert.equal(await valueAt(atB, 1), 10);
     assert.equal(await ownerIn(world), 'b');
+    await stopAll(a, b);
+  });
+});
+
+describe('a move that an administrator asks for', () => {
+  test('comes about though its owner lets go of the volume meanwhile', async () => {
+    const { world, a, b, atA } = await pair('volume');
+    let puts = 0;
+    world.faults.choose = (operation) => {
+      if (operation !== 'put') return 'none';
+      puts += 1;
+      return 'before';
+    };
+    await atA.write(0, new Uint8Array(1536 * KiB).fill(7));
+    const moving = b.router.fetch(id);
+    await until(() => puts > 2);
+    await soon(20);
+    await atA.change((backing, resolve) => resolve(backing));
+    world.faults.choose = () => 'none';
+    await moving;
+    assert.equal(await ownerIn(world), 'b');
+    assert.equal(await valueAt(atA, 1), 7);
     await stopAll(a, b);
   });
 });
