@@ -6,6 +6,7 @@ import type { SnapshotReport } from '../frontend/admin/vdisk-snapshots.ts';
 import type { CareAnswer, CompactionReport } from '../ports/volume-care.ts';
 import { call, findAdmin, insideVpool, nameInVpool } from './client.ts';
 import { confirm } from './confirm.ts';
+import { patiently } from './patience.ts';
 import { Progress } from './progress.ts';
 import type { GlobalOptions } from './reports.ts';
 import { print } from './reports.ts';
@@ -26,7 +27,10 @@ const ask = <T>(
   options: GlobalOptions,
   what: string,
   asked: Record<string, string>,
-) => call<T>(findAdmin(options.admin, path), 'POST', what, asked);
+) => {
+  const admin = findAdmin(options.admin, path);
+  return patiently(admin, insideVpool(path), call<T>(admin, 'POST', what, asked));
+};
 
 export async function createSnapshot(
   path: string,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MiB } from '../../src/core/units.ts';
+import { wharf } from '../support/command.ts';
 import { Daemon } from '../support/daemon.ts';
 import { cannotMount } from '../support/playground.ts';
 import { TroubledS3 } from '../support/troubled-s3.ts';
@@ -98,6 +99,37 @@ describe('an object store in trouble', { skip: cannotMount }, () => {
       await daemon.start();
       await verify(path);
     });
+
+  test('that is full makes snapshots and clones wait, and says so', async () => {
+    server.set('none');
+    await using daemon = daemonOn(server);
+    await daemon.start();
+    const path = join(daemon.mount, 'disk.raw');
+    await fs.writeFile(path, chunk(1));
+    server.set('full');
+    await fs.writeFile(path, chunk(2), { flag: 'r+' });
+    const command = (...words: string[]) =>
+      wharf('vdisk', ...words, '--json', '--admin', daemon.admin);
+    let isDone = false;
+    const made = Promise.all([
+      command('snapshot', 'create', '/disk.raw', 's'),
+      command('clone', '/disk.raw', '/clone.raw'),
+    ]).finally(() => {
+      isDone = true;
+    });
+    const isWaiting = async () => (await daemon.status<Status>()).backend.state === 'waiting';
+    await until('they wait', isWaiting);
+    // Longer than the command's patience, after which it tells why.
+    await sleep(8000);
+    assert.equal(isDone, false);
+    assert.ok(!(await fs.readdir(daemon.mount)).includes('clone.raw'), 'nothing is half-made');
+    server.set('none');
+    for (const { code, stderr } of await made) {
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /^waits: the object store: .+\n$/);
+    }
+    assert.ok((await fs.readFile(join(daemon.mount, 'clone.raw'))).equals(chunk(2)));
+  });
 
   test('is waited for at start, visibly, and until told to stop', async () => {
     await using daemon = daemonOn(server);
