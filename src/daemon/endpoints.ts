@@ -205,6 +205,7 @@ export function daemonEndpoints(
   const snapshots = new VdiskSnapshots({
     ...{ ...stack, changes, objectOf, writeMoment },
     detach: (id) => fileSystem.detach(id),
+    isRead: (id, name) => fileSystem.isRead(id, name),
     prepare: (id, head) => volumes.prepare(id, head),
     host: hostId(settings.host),
   });

@@ -19,7 +19,10 @@ import { FileDriver } from '../file/file-driver.ts';
 import { isOfReplica, peerKind } from '../format/peer-message.ts';
 import { FileLocks } from '../frontend/file-locks.ts';
 import { WharfFileSystem } from '../frontend/filesystem.ts';
+import { KeptFiles } from '../frontend/kept-files.ts';
 import { Lineage } from '../frontend/lineage.ts';
+import { SnapshotMaker } from '../frontend/snapshot-maker.ts';
+import { SnapshotTree } from '../frontend/snapshot-tree.ts';
 import { ReplicaHosts } from '../log/replica-hosts.ts';
 import { ReplicaServer } from '../log/replica-server.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
@@ -71,6 +74,8 @@ export interface Stack extends AsyncDisposable {
   readonly files: FileDriver;
   readonly records: ObjectRecords;
   readonly snapshots: SnapshotRecords;
+  readonly tree: SnapshotTree;
+  readonly maker: SnapshotMaker;
   readonly care: ClusterCare;
   /** What nobody reaches any more of a volume is deleted soon. */
   readonly collect: (id: ObjectId) => void;
@@ -214,8 +219,14 @@ async function assemble(
   );
   closing.defer(() => names.close());
   const namespace = new Namespace(names, vpool.salt, names.fresh);
+  const kept: KeptFiles = new KeptFiles({
+    objects: { open: (id) => router.open(id), release: (id) => router.release(id) },
+    view: async (id, name) => volumes.view(id, await snapshots.get(id, name)),
+    clock,
+  });
   const router = new ObjectRouter(
     {
+      isRead: (id) => kept.isRead(id),
       ...{ ...cluster, records, volumes, files, tails, replicas, clock, log },
       noteTakenOver: (id, sizeBytes) => {
         namespace.reconcile(id, sizeBytes).catch((error: unknown) => {
@@ -252,6 +263,7 @@ async function assemble(
     {
       namespace,
       objects: router,
+      kept,
       lineage,
       clock,
       random,
@@ -263,14 +275,22 @@ async function assemble(
     { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
   );
   closing.defer(() => fileSystem.close());
-  const locks = new FileLocks((ino) => fileSystem.objectOf(ino), clusterLocks);
+  const tree = new SnapshotTree(namespace, host);
+  const maker = new SnapshotMaker({ tree, snapshots, care, collect, clock, log });
+  const locks = new FileLocks(
+    (ino) => (kept.get(ino) ? 'kept' : fileSystem.objectOf(ino)),
+    clusterLocks,
+  );
   const recovery = recoverUnfinished(
     { host, router, records, tails, log },
     await volumes.unfinished(),
   );
   for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
     await namespace.reconcile(id, sizeBytes);
-  if (!isReadOnly) copier.start();
+  if (!isReadOnly) {
+    copier.start();
+    await maker.resume();
+  }
   return {
     ...{
       clock,
@@ -287,6 +307,8 @@ async function assemble(
       files,
       records,
       snapshots,
+      tree,
+      maker,
       care,
       collect,
       cache,

@@ -5,6 +5,7 @@ import type { CareAnswer, CareRequest } from '../ports/volume-care.ts';
 
 const texts: Readonly<Record<CareRequest['do'], readonly string[]>> = {
   snapshot: ['name', 'createdNs'],
+  settle: ['name', 'createdNs'],
   collect: [],
   compact: ['how'],
   flatten: [],

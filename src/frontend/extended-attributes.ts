@@ -44,6 +44,7 @@ export class ExtendedAttributes {
     checkName(name);
     if (value.length > limits.xattrValueBytesMax)
       throw new StorageError('too_large', 'an attribute has at most 64 KiB');
+    await this.#namespace.changeable(ino);
     const key = keys.attribute(ino, name);
     const compares = [isPresent(keys.inode(ino))];
     if (how === 'create') compares.push(isAbsent(key));
@@ -63,6 +64,7 @@ export class ExtendedAttributes {
 
   async remove(ino: Ino, name: string): Promise<void> {
     checkName(name);
+    await this.#namespace.changeable(ino);
     const key = keys.attribute(ino, name);
     const compares = [isPresent(key)];
     const outcome = await this.#namespace.registry.transact({ compares, writes: [deleteKey(key)] });

@@ -2,7 +2,8 @@
  * Locks on files by inode number, and when they end: `posix` locks of a process when it closes any
  * descriptor of the file, those of an open file (OFD) when that is gone. Both come under one kind
  * with an owner that only the kernel can tell, so the owners that came through an open file are
- * noted with it, unless they have been dropped since.
+ * noted with it, unless they have been dropped since. What is kept never changes: everybody gets
+ * every lock on it.
  */
 
 import { StorageError } from '../core/errors.ts';
@@ -10,24 +11,31 @@ import type { Eventually } from '../core/eventually.ts';
 import type { Ino, ObjectId } from '../core/units.ts';
 import type { FoundLock, Grant, LockRequest, ObjectLocks } from '../ports/object-locks.ts';
 
+const granted: Grant = { isStale: false };
+
 export class FileLocks {
-  readonly #objectOf: (ino: Ino) => Eventually<ObjectId | undefined>;
+  readonly #objectOf: (ino: Ino) => Eventually<ObjectId | 'kept' | undefined>;
   readonly #locks: ObjectLocks;
   /** Owners of `posix` locks by the handles that they came through, by inode. */
   readonly #owners = new Map<Ino, Map<bigint, Set<bigint>>>();
 
-  constructor(objectOf: (ino: Ino) => Eventually<ObjectId | undefined>, locks: ObjectLocks) {
+  constructor(
+    objectOf: (ino: Ino) => Eventually<ObjectId | 'kept' | undefined>,
+    locks: ObjectLocks,
+  ) {
     this.#objectOf = objectOf;
     this.#locks = locks;
   }
 
   async find(ino: Ino, wanted: LockRequest): Promise<FoundLock | undefined> {
-    return this.#locks.find(await this.#object(ino), wanted);
+    const id = await this.#object(ino);
+    return id === 'kept' ? undefined : this.#locks.find(id, wanted);
   }
 
   /** As `ObjectLocks.set`; `handle` tells the open files of a mount apart. */
   async set(ino: Ino, handle: bigint, wanted: LockRequest): Promise<Grant | undefined> {
     const id = this.#object(ino);
+    if (id === 'kept') return granted;
     this.#note(ino, handle, wanted);
     return this.#locks.set(typeof id === 'string' ? id : await id, wanted);
   }
@@ -39,6 +47,7 @@ export class FileLocks {
     signal: AbortSignal,
   ): Promise<Grant> {
     const id = this.#object(ino);
+    if (id === 'kept') return granted;
     this.#note(ino, handle, wanted);
     return this.#locks.setLater(typeof id === 'string' ? id : await id, wanted, signal);
   }
@@ -64,7 +73,7 @@ export class FileLocks {
     if (owners.length === 0) return;
     const known = this.#objectOf(ino);
     const id = known instanceof Promise ? await known : known;
-    if (id === undefined) return;
+    if (id === undefined || id === 'kept') return;
     await Promise.all(owners.map(([kind, owner]) => this.#locks.drop(id, kind, owner)));
   }
 
@@ -75,12 +84,13 @@ export class FileLocks {
     handles.set(handle, (handles.get(handle) ?? new Set()).add(owner));
   }
 
-  #object(ino: Ino): Eventually<ObjectId> {
+  #object(ino: Ino): Promise<ObjectId> | ObjectId | 'kept' {
     const refuse = (): never => {
       throw new StorageError('invalid', 'only files have locks');
     };
     const found = this.#objectOf(ino);
-    if (found instanceof Promise) return found.then((id) => id ?? refuse());
+    if (found instanceof Promise)
+      return found.then((id) => (id === undefined || id === 'kept' ? refuse() : id));
     return found ?? refuse();
   }
 }

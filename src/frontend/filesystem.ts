@@ -23,8 +23,7 @@ import type {
 import { rootIno } from '../ports/file-system.ts';
 import type { Random } from '../ports/random.ts';
 import type { Inode } from '../registry/namespace.ts';
-import { isAt, keys, putInode } from '../registry/namespace.ts';
-import { applyChange } from './attribute-change.ts';
+import { writeChange } from './attribute-change.ts';
 import type { DeletionDeps } from './deletion.ts';
 import { Deletion } from './deletion.ts';
 import { ExtendedAttributes } from './extended-attributes.ts';
@@ -33,6 +32,9 @@ import type { OpenFile } from './open-files.ts';
 import { OpenFiles } from './open-files.ts';
 import { volumeNameMatcher } from './volume-names.ts';
 import { DirectoryTimes } from './directory-times.ts';
+import type { KeptFiles, View } from './kept-files.ts';
+import { readersOf } from './kept-files.ts';
+import { listDirectory } from './listing.ts';
 
 /** How long the last flush of a file may take when the file system is closed. */
 const flushMsMax = 10_000;
@@ -47,6 +49,7 @@ export interface FileSystemSettings {
 }
 
 export interface FileSystemDeps extends Omit<DeletionDeps, 'isOpen'> {
+  readonly kept: KeptFiles;
   readonly random: Random;
   readonly space: () => Promise<SpaceReport>;
 }
@@ -59,6 +62,7 @@ export class WharfFileSystem implements FileSystem {
   readonly #deletion: Deletion;
   readonly #directories: DirectoryTimes;
   readonly #extended: ExtendedAttributes;
+  readonly #kept: KeptFiles;
   readonly #stop = new AbortController();
   #writingBehind: Promise<void> | undefined;
 
@@ -67,6 +71,7 @@ export class WharfFileSystem implements FileSystem {
     this.#deps = deps;
     this.#settings = settings;
     this.#files = new OpenFiles(namespace, objects);
+    this.#kept = deps.kept;
     this.#directories = new DirectoryTimes(namespace);
     this.#extended = new ExtendedAttributes(namespace);
     this.#deletion = new Deletion({
@@ -102,6 +107,7 @@ export class WharfFileSystem implements FileSystem {
     });
     await Promise.all(settled);
     await this.#directories.settle();
+    await this.#kept.close();
     await this.#deletion.close();
   }
 
@@ -130,6 +136,12 @@ export class WharfFileSystem implements FileSystem {
   /** Whether somebody has the file open, here or on another host. */
   async isInUse(ino: Ino): Promise<boolean> {
     return this.#deletion.isInUse((await this.#deps.namespace.inode(ino)).record);
+  }
+
+  /** Whether somebody has a file open that shows the snapshot, here or on another host. */
+  async isRead(volume: ObjectId, snapshot: string): Promise<boolean> {
+    const readers = readersOf(volume, snapshot);
+    return this.#kept.isRead(readers) || this.#deps.objects.isUsedElsewhere(readers);
   }
 
   async lookup(parent: Ino, name: string): Promise<Attributes> {
@@ -165,31 +177,12 @@ export class WharfFileSystem implements FileSystem {
         this.#noteChange(file);
       });
     }
-    for (;;) {
-      const changed = await this.#tryChange(ino, change);
-      if (changed) return this.#attributesOf(changed);
-    }
-  }
-
-  /** Undefined where somebody else was faster. */
-  async #tryChange(ino: Ino, change: AttributeChange): Promise<Inode | undefined> {
     const { namespace, clock } = this.#deps;
-    const found = await namespace.inode(ino);
-    this.#directories.take(ino);
-    let isCommitted = false;
-    const changed = applyChange(this.#current(found.record), change, clock.wallNs());
-    try {
-      const compares = [isAt(keys.inode(ino), found.revision)];
-      const outcome = await namespace.registry.transact({ compares, writes: [putInode(changed)] });
-      isCommitted = outcome.committed;
-    } finally {
-      if (isCommitted) this.#directories.kept(ino);
-      else this.#directories.giveBack(ino);
-    }
-    if (!isCommitted) return undefined;
+    const write = { namespace, directories: this.#directories, nowNs: () => clock.wallNs() };
+    const changed = await writeChange(write, ino, change, (inode) => this.#current(inode));
     const file = this.#files.get(ino);
     if (file && change.modifiedNs !== undefined) file.modifiedNs = undefined;
-    return changed;
+    return this.#attributesOf(changed);
   }
 
   async make(parent: Ino, name: string, what: NewInode, caller: Caller): Promise<Attributes> {
@@ -222,26 +215,19 @@ export class WharfFileSystem implements FileSystem {
     return target;
   }
 
-  async list(ino: Ino, after: bigint, limit: number): Promise<readonly DirectoryEntry[]> {
-    const { namespace } = this.#deps;
-    const { record } = await namespace.directory(ino);
-    const dots: DirectoryEntry[] = [
-      { name: '.', ino, type: 'directory', cookie: 1n },
-      { name: '..', ino: record.parent ?? rootIno, type: 'directory', cookie: 2n },
-    ];
-    const first = dots.filter(({ cookie }) => cookie > after).slice(0, limit);
-    const left = limit - first.length;
-    if (left === 0) return first;
-    const start = after > 2n ? after : 2n;
-    return [...first, ...(await namespace.listEntries(ino, start, left))];
+  list(ino: Ino, after: bigint, limit: number): Promise<readonly DirectoryEntry[]> {
+    return listDirectory(this.#deps.namespace, ino, after, limit);
   }
 
-  async open(ino: Ino): Promise<Attributes> {
+  async open(ino: Ino, intent: 'read' | 'write' = 'read'): Promise<Attributes> {
     // Who opens a file sees what others had done when they closed it.
     const { record } = await this.#deps.namespace.fresh.inode(ino);
     if (record.linkCount === 0 && !this.#files.get(ino))
       throw new StorageError('not_found', 'the file has been removed');
-    if (record.type === 'file') {
+    if (record.kept) {
+      if (intent === 'write') await this.#deps.namespace.changeable(ino);
+      this.#kept.acquire(record);
+    } else if (record.type === 'file') {
       const file = await this.#files.acquire(ino);
       try {
         await this.#files.refresh(file, record);
@@ -254,6 +240,7 @@ export class WharfFileSystem implements FileSystem {
   }
 
   async release(ino: Ino): Promise<void> {
+    if (this.#kept.release(ino)) return;
     const file = this.#files.get(ino);
     if (file && (await this.#files.release(file))) await this.#deletion.reapOrphan(ino);
   }
@@ -261,7 +248,7 @@ export class WharfFileSystem implements FileSystem {
   read(ino: Ino, offset: number, into: Uint8Array): Eventually<number> {
     const file = this.#files.get(ino);
     if (file) return file.handle.read(offset, into);
-    return this.#use(ino, async (opened) => opened.handle.read(offset, into));
+    return this.#view(ino, (view) => view.read(offset, into));
   }
 
   write(
@@ -310,11 +297,9 @@ export class WharfFileSystem implements FileSystem {
   }
 
   async seek(ino: Ino, offset: number, what: 'data' | 'hole'): Promise<number> {
-    return this.#use(ino, async ({ handle }) => {
-      const found = offset < handle.size() ? await handle.seek(offset, what) : undefined;
-      if (found === undefined) throw new StorageError('no_data', 'nothing behind the offset');
-      return found;
-    });
+    const found = await this.#view(ino, (view) => view.seek(offset, what));
+    if (found === undefined) throw new StorageError('no_data', 'nothing behind the offset');
+    return found;
   }
 
   getAttribute(ino: Ino, name: string): Promise<Uint8Array> {
@@ -361,6 +346,13 @@ export class WharfFileSystem implements FileSystem {
     file.modifiedNs = this.#deps.clock.wallNs();
   }
 
+  /** For whoever only reads. */
+  async #view<T>(ino: Ino, action: (view: View) => Eventually<T>): Promise<T> {
+    const file = this.#kept.get(ino) ?? (await this.#deps.namespace.inode(ino)).record;
+    if (file.kept) return this.#kept.use({ ino, kept: file.kept }, action);
+    return this.#use(ino, async ({ handle }) => action(handle));
+  }
+
   async #use<T>(ino: Ino, action: (file: OpenFile) => Promise<T>): Promise<T> {
     const file = await this.#files.acquire(ino);
     try {
@@ -375,7 +367,14 @@ export class WharfFileSystem implements FileSystem {
   }
 
   #attributesOf(inode: Inode): Attributes {
-    const { object, kind, target: _target, parent: _parent, ...attributes } = this.#current(inode);
+    const {
+      object,
+      kind,
+      target: _target,
+      parent: _parent,
+      kept: _kept,
+      ...attributes
+    } = this.#current(inode);
     const handle = object && this.#deps.objects.opened(object);
     return { ...attributes, isVolume: (handle?.kind() ?? kind) === 'volume' };
   }

@@ -7,7 +7,6 @@ import { invariant } from '../core/invariant.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { FileName, Ino } from '../core/units.ts';
-import { fileName } from '../core/units.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Caller, NewInode } from '../ports/file-system.ts';
 import { rootIno } from '../ports/file-system.ts';
@@ -18,6 +17,7 @@ import { encodeRecord } from '../registry/record.ts';
 import type { Deletion } from './deletion.ts';
 import type { NewInodesDeps } from './new-inodes.ts';
 import { NewInodes } from './new-inodes.ts';
+import { changeableName } from './snapshots-folder.ts';
 
 const attemptsMax = 1000;
 
@@ -57,7 +57,7 @@ export class Names {
   }
 
   make(parent: Ino, rawName: string, what: NewInode, caller: Caller): Promise<Inode> {
-    const name = fileName(rawName);
+    const name = changeableName(rawName);
     if (what.type === 'symlink') {
       const length = what.target?.length ?? 0;
       if (length === 0) throw new StorageError('not_found', 'a symlink needs a target');
@@ -66,7 +66,7 @@ export class Names {
     }
     return this.#attempt(async (namespace) => {
       const { clock } = this.#deps;
-      const directory = await namespace.directory(parent);
+      const directory = await namespace.changeableDirectory(parent);
       if (directory.record.linkCount === 0)
         throw new StorageError('not_found', 'directory is gone');
       const cookie = await namespace.freeCookie(parent, name);
@@ -87,16 +87,16 @@ export class Names {
   }
 
   link(ino: Ino, parent: Ino, rawName: string): Promise<Inode> {
-    const name = fileName(rawName);
+    const name = changeableName(rawName);
     return this.#attempt(async (namespace) => {
       const { clock } = this.#deps;
       const { record, revision } = await namespace.inode(ino);
-      if (record.type === 'directory')
-        throw new StorageError('not_permitted', 'a directory has one name');
+      if (record.type === 'directory' || record.kept)
+        throw new StorageError('not_permitted', 'a directory, or what is kept, has one name');
       if (record.linkCount === 0) throw new StorageError('not_found', 'the file has been removed');
       if (record.linkCount >= limits.linkCountMax)
         throw new StorageError('too_many_links', 'a file has at most 65,000 names');
-      const directory = await namespace.directory(parent);
+      const directory = await namespace.changeableDirectory(parent);
       const cookie = await namespace.freeCookie(parent, name);
       const linked = { ...record, linkCount: record.linkCount + 1, changedNs: clock.wallNs() };
       const { compares, writes } = this.#entering(directory, 0);
@@ -109,10 +109,10 @@ export class Names {
   }
 
   async unlink(parent: Ino, rawName: string): Promise<void> {
-    const name = fileName(rawName);
+    const name = changeableName(rawName);
     await this.#attempt(async (namespace) => {
       const { deletion, clock } = this.#deps;
-      await namespace.directory(parent);
+      await namespace.changeableDirectory(parent);
       const entry = await this.#entry(namespace, { parent, name });
       if (entry.record.type === 'directory')
         throw new StorageError('is_directory', 'the name is a directory');
@@ -136,9 +136,9 @@ export class Names {
   async removeDirectory(parent: Ino, rawName: string): Promise<void> {
     if (rawName === '.') throw new StorageError('invalid', 'a directory is not removed by "."');
     if (rawName === '..') throw new StorageError('not_empty', 'the parent is not empty');
-    const name = fileName(rawName);
+    const name = changeableName(rawName);
     await this.#attempt(async (namespace) => {
-      const directory = await namespace.directory(parent);
+      const directory = await namespace.changeableDirectory(parent);
       const entry = await this.#entry(namespace, { parent, name });
       if (entry.record.type !== 'directory')
         throw new StorageError('not_directory', 'the name is not a directory');
@@ -158,11 +158,11 @@ export class Names {
     to: { readonly parent: Ino; readonly name: string },
     how: 'replace' | 'no-replace' | 'exchange',
   ): Promise<void> {
-    const source = { parent: from.parent, name: fileName(from.name) };
-    const target = { parent: to.parent, name: fileName(to.name) };
+    const source = { parent: from.parent, name: changeableName(from.name) };
+    const target = { parent: to.parent, name: changeableName(to.name) };
     await this.#attempt(async (namespace) => {
-      await namespace.directory(source.parent);
-      await namespace.directory(target.parent);
+      await namespace.changeableDirectory(source.parent);
+      await namespace.changeableDirectory(target.parent);
       const moving = await this.#entry(namespace, source);
       const standing = await namespace.findEntry(target.parent, target.name);
       if (standing && how === 'no-replace') throw new StorageError('exists', 'the name exists');

@@ -117,7 +117,7 @@ export class OpenFiles {
   }
 
   async #open(ino: Ino): Promise<OpenFile> {
-    const { record } = await this.#namespace.fresh.inode(ino);
+    const { record } = await this.#namespace.fresh.changeable(ino);
     const { object, kind } = record;
     if (object === undefined || kind === undefined)
       throw new StorageError(

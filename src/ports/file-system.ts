@@ -2,6 +2,8 @@
  * The file system as protocol front ends drive it: one semantics, by inode number, for FUSE and
  * NFS alike. Front ends translate and decide nothing. Implementation: `frontend/filesystem.ts`.
  *
+ * What lies in `.snapshots` folders never changes: whatever would change it is `read_only`.
+ *
  * Names and symlink targets are raw bytes in latin1 strings (one character a byte). Errors are
  * `StorageError`s; each method names the codes of its own kind, `unavailable` is waited for.
  */
@@ -127,8 +129,11 @@ export interface FileSystem {
    */
   list(ino: Ino, after: bigint, limit: number): Promise<readonly DirectoryEntry[]>;
 
-  /** Keeps the file usable while it is unlinked, until as many releases. `is_directory` allowed. */
-  open(ino: Ino): Promise<Attributes>;
+  /**
+   * Keeps the file usable while it is unlinked, until as many releases. `is_directory` allowed;
+   * `read_only`: a file of a snapshot, for writing.
+   */
+  open(ino: Ino, intent?: 'read' | 'write'): Promise<Attributes>;
   release(ino: Ino): Promise<void>;
 
   /** As `DataObject.read`; a file need not be open. Access time is not kept (noatime). */

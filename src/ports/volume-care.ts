@@ -7,6 +7,8 @@
 export type VolumeRequest =
   /** Keeps the volume as it is at a moment; resolves when that is on the backend. `exists`. */
   | { readonly do: 'snapshot'; readonly name: string; readonly createdNs: string }
+  /** Whether that snapshot is there, once no making of it is under way any more. */
+  | { readonly do: 'settle'; readonly name: string; readonly createdNs: string }
   /** A checkpoint, after which is deleted what nobody reaches any more. */
   | { readonly do: 'collect' }
   /** What compaction would win, or wins. */
@@ -35,6 +37,8 @@ export interface CareAnswer {
     readonly doneBytes: number;
     readonly copiedBytes: number;
   };
+  /** Of `settle`. */
+  readonly isKept?: boolean;
   readonly space?: SpaceUse;
   readonly compaction?: CompactionReport;
 }

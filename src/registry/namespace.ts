@@ -55,6 +55,15 @@ export interface Inode {
   readonly target?: string;
   /** Of a directory: the one it is in. */
   readonly parent?: Ino;
+  /** Lies in `.snapshots`: nothing of it changes any more. */
+  readonly kept?: Kept;
+}
+
+/** Where the content of a kept file is: of others, nothing is said. */
+export interface Kept {
+  readonly object?: ObjectId;
+  /** Of that volume. */
+  readonly snapshot?: string;
 }
 
 /** A record as it was read, for a transaction to compare. */
@@ -76,7 +85,7 @@ function bigEndian(value: bigint): string {
   return bytes.toString('latin1');
 }
 
-const number8 = (value: number) => bigEndian(BigInt(value));
+export const number8 = (value: number) => bigEndian(BigInt(value));
 
 export const keys = {
   inode: (ino: Ino) => `i${number8(ino)}`,
@@ -123,6 +132,18 @@ export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
     ...(kind !== undefined && { kind: fields.oneOf('kind', ['volume', 'file']) }),
     ...(target !== undefined && { target }),
     ...(fields.has('parent') && { parent: toIno(fields.count('parent')) }),
+    ...(fields.has('kept') && { kept: decodeKept(fields.texts('kept')) }),
+  };
+}
+
+function refuseKept({ kept }: Inode): void {
+  if (kept) throw new StorageError('read_only', 'nothing in .snapshots changes');
+}
+
+function decodeKept({ object, snapshot }: Readonly<Record<string, string>>): Kept {
+  return {
+    ...(object !== undefined && { object: objectId(object) }),
+    ...(snapshot !== undefined && { snapshot }),
   };
 }
 
@@ -171,6 +192,20 @@ export class Namespace {
     return found;
   }
 
+  /** `not_found`, `read_only` where it is kept. */
+  async changeable(ino: Ino): Promise<Versioned<Inode>> {
+    const found = await this.inode(ino);
+    refuseKept(found.record);
+    return found;
+  }
+
+  /** As `directory`; `read_only` where it is kept. */
+  async changeableDirectory(ino: Ino): Promise<Versioned<Inode>> {
+    const found = await this.directory(ino);
+    refuseKept(found.record);
+    return found;
+  }
+
   async findEntry(parent: Ino, name: FileName): Promise<Versioned<Entry> | undefined> {
     const { found } = await this.#collisions(parent, name);
     return found;
@@ -181,6 +216,11 @@ export class Namespace {
     const { found, cookie } = await this.#collisions(parent, name);
     if (found) throw new StorageError('exists', 'the name exists');
     return cookie;
+  }
+
+  /** Its cookie in a directory where no other name collides with it. */
+  firstCookie(name: FileName): bigint {
+    return this.#hash(name) << 8n;
   }
 
   putEntry(parent: Ino, cookie: bigint, name: FileName, ino: Ino, type: FileType): Write {
@@ -229,7 +269,7 @@ export class Namespace {
     parent: Ino,
     name: FileName,
   ): Promise<{ found?: Versioned<Entry>; cookie: bigint }> {
-    const first = this.#hash(name) << 8n;
+    const first = this.firstCookie(name);
     let cookie = first;
     const range = prefixRange(collidingKeys(keys.entry(parent, first)));
     const { entries } = await this.registry.range(range);

@@ -15,13 +15,14 @@
 import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
-import type { Compare, Registry, Write } from '../ports/registry.ts';
+import type { Compare, Registry, Transaction, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
 const entriesPerRange = 200;
 const nameCharactersMax = 128;
 const idDigits = 32;
+const nothing = () => Promise.resolve({ compares: [], writes: [] });
 
 export interface SnapshotRecord {
   readonly name: string;
@@ -44,11 +45,16 @@ const prefixOf = (id: ObjectId) => `s${id}`;
 const keyOf = (id: ObjectId, name: string) => `${prefixOf(id)}${asLatin1(name)}`;
 const clonesOf = (id: ObjectId) => `c${id}`;
 const descentKey = (clone: ObjectId) => `p${clone}`;
-const asLatin1 = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
-const asText = (latin1: string) => Buffer.from(latin1, 'latin1').toString('utf8');
+export const asLatin1 = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
+export const asText = (latin1: string) => Buffer.from(latin1, 'latin1').toString('utf8');
 
 export const markKey = (id: ObjectId) => `k${id}`;
 const mark = (id: ObjectId): Write => ({ key: markKey(id), put: encodeRecord({}) });
+
+/** For a transaction to compare. */
+export function snapshotIsThere(id: ObjectId, name: string): Compare {
+  return { key: keyOf(id, name), is: 'present' };
+}
 
 /** Whether it is Wharf's own, which lists don't show. */
 export function isInternal(name: string): boolean {
@@ -122,8 +128,12 @@ export class SnapshotRecords {
     return compare;
   }
 
-  /** False where there is none. `busy` where there are clones of it. */
-  async delete(id: ObjectId, name: string): Promise<boolean> {
+  /** False where there is none. `busy` where there are clones of it. `also` is done with it. */
+  async delete(
+    id: ObjectId,
+    name: string,
+    also: () => Promise<Pick<Transaction, 'compares' | 'writes'>> = nothing,
+  ): Promise<boolean> {
     for (;;) {
       const compare = await this.#mark(id);
       if (!(await this.find(id, name))) return false;
@@ -133,8 +143,11 @@ export class SnapshotRecords {
           'busy',
           `snapshot ${name} has clones: ${clones.length} read from it`,
         );
-      const writes = [{ key: keyOf(id, name), delete: true } as const, mark(id)];
-      const { committed } = await this.#registry.transact({ compares: [compare], writes });
+      const { compares, writes } = await also();
+      const { committed } = await this.#registry.transact({
+        compares: [compare, ...compares],
+        writes: [{ key: keyOf(id, name), delete: true }, mark(id), ...writes],
+      });
       if (committed) return true;
     }
   }
@@ -164,7 +177,7 @@ export class SnapshotRecords {
     { parent, snapshot }: Descent,
   ): { readonly compares: readonly Compare[]; readonly writes: readonly Write[] } {
     return {
-      compares: [{ key: keyOf(parent, snapshot), is: 'present' }],
+      compares: [snapshotIsThere(parent, snapshot)],
       writes: [
         { key: cloneKey(clone, { parent, snapshot }), put: encodeRecord({}) },
         { key: descentKey(clone), put: encodeRecord({ parent, snapshot }) },

@@ -55,6 +55,8 @@ export interface RouterDeps {
   readonly files: ObjectDriver;
   readonly tails: Tails;
   readonly replicas: Pick<ReplicaServer, 'seal'>;
+  /** Whether this host's front ends read a snapshot under that id. */
+  readonly isRead: (id: ObjectId) => boolean;
   /** An object begins here with the copy of an owner that is gone. */
   readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
@@ -288,9 +290,10 @@ export class ObjectRouter implements Objects {
   async #move(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
     if (kind === peerKind.moveFetch) await this.fetch(head.id);
     else if (kind === peerKind.delete) await this.#deleteHere(head.id);
-    else if (kind === peerKind.inUse)
-      return { result: (this.#entries.get(head.id)?.uses ?? 0) > 0 ? 1 : 0 };
-    else return this.#handover.serve(from, kind, head);
+    else if (kind === peerKind.inUse) {
+      const isOpen = (this.#entries.get(head.id)?.uses ?? 0) > 0;
+      return { result: isOpen || this.#deps.isRead(head.id) ? 1 : 0 };
+    } else return this.#handover.serve(from, kind, head);
     return { result: 0 };
   }
 

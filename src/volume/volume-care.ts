@@ -49,6 +49,8 @@ export class VolumeCare {
       case 'snapshot':
         await this.snapshot(request.name, BigInt(request.createdNs));
         return {};
+      case 'settle':
+        return { isKept: await this.#settle(request.name, BigInt(request.createdNs)) };
       case 'collect':
         await this.#deps.checkpointer.collect();
         return {};
@@ -87,6 +89,12 @@ export class VolumeCare {
     const { destager, checkpointer } = this.#deps;
     await destager.sync();
     await checkpointer.compact();
+  }
+
+  async #settle(name: string, createdNs: bigint): Promise<boolean> {
+    const { snapshots, tenure } = this.#deps;
+    await this.#begun.get(name)?.made.catch(() => {});
+    return (await snapshots.find(tenure.objectId, name))?.createdNs === createdNs;
   }
 
   async #keep(name: string, createdNs: bigint): Promise<void> {

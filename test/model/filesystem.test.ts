@@ -17,7 +17,7 @@ import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { CachedRegistry } from '../../src/registry/cached-registry.ts';
 import { Namespace, namespaceGroups } from '../../src/registry/namespace.ts';
 import { HeldRegistry } from '../support/held-registry.ts';
-import { lineageOf } from '../support/lineage.ts';
+import { lineageOf, noKeptFiles } from '../support/lineage.ts';
 import { memoryObjects } from '../support/memory-objects.ts';
 import { quietLog } from '../support/quiet-log.ts';
 
@@ -105,6 +105,7 @@ async function life(seed: number, hosts: 'plain' | 'cached'): Promise<void> {
           namespace,
           objects,
           lineage: lineageOf(registry),
+          kept: noKeptFiles(),
           clock: systemClock(undefined),
           random,
           log: quietLog(),
@@ -269,6 +270,7 @@ test('many makers of names in one folder all succeed, and one wins each name', a
     {
       namespace: new Namespace(registry, salt),
       lineage: lineageOf(registry),
+      kept: noKeptFiles(),
       ...{ objects: memoryObjects(), clock: systemClock(undefined), random: seededRandom(1) },
       log: quietLog(),
       host: hostId('a'),

@@ -16,9 +16,13 @@ import { findPath } from '../../src/frontend/admin/vdisks.ts';
 import { VdiskChanges } from '../../src/frontend/admin/vdisk-changes.ts';
 import { VdiskSnapshots } from '../../src/frontend/admin/vdisk-snapshots.ts';
 import { WharfFileSystem } from '../../src/frontend/filesystem.ts';
+import { KeptFiles } from '../../src/frontend/kept-files.ts';
 import { Lineage } from '../../src/frontend/lineage.ts';
+import { SnapshotMaker } from '../../src/frontend/snapshot-maker.ts';
+import { SnapshotTree } from '../../src/frontend/snapshot-tree.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { seededRandom, systemRandom } from '../../src/platform/random.ts';
+import { rootIno } from '../../src/ports/file-system.ts';
 import { Namespace } from '../../src/registry/namespace.ts';
 import type { WorldHost } from '../support/cluster-world.ts';
 import { ClusterWorld } from '../support/cluster-world.ts';
@@ -36,15 +40,21 @@ class Front {
   readonly fileSystem: WharfFileSystem;
   readonly changes: VdiskChanges;
   readonly snapshots: VdiskSnapshots;
+  readonly maker: SnapshotMaker;
 
   private constructor(world: ClusterWorld, host: WorldHost, fileSystem: WharfFileSystem) {
     this.host = host;
     this.fileSystem = fileSystem;
-    const { care, volumes, snapshots, id } = host;
-    const { clock } = world;
+    const { care, volumes, snapshots, registry, id } = host;
+    const { clock, log } = world;
+    const collect = (object: ObjectId) => void care.ask(object, { do: 'collect' }).catch(() => {});
+    const tree = new SnapshotTree(new Namespace(registry, salt), id);
+    this.maker = new SnapshotMaker({ tree, snapshots, care, collect, clock, log });
     this.changes = new VdiskChanges({ fileSystem, caller, tellKernel: async () => {} });
     this.snapshots = new VdiskSnapshots({
       ...{ changes: this.changes, care, snapshots, clock, checksum: tableChecksum() },
+      ...{ tree, maker: this.maker, collect },
+      isRead: (object, name) => fileSystem.isRead(object, name),
       objectOf: async ({ ino }) => {
         await fileSystem.open(ino);
         const object = await fileSystem.objectOf(ino);
@@ -54,7 +64,6 @@ class Front {
       detach: (clone) => fileSystem.detach(clone),
       prepare: (clone, head) => volumes.prepare(clone, head),
       host: id,
-      collect: (object) => void care.ask(object, { do: 'collect' }).catch(() => {}),
       random: systemRandom(),
       writeMoment: (ns) => `t${ns}`,
     });
@@ -62,12 +71,17 @@ class Front {
 
   static async open(world: ClusterWorld, name: string): Promise<Front> {
     const host = await world.host(name);
-    const { registry, router, snapshots, care, id } = host;
+    const { registry, router, snapshots, care, volumes, id } = host;
     const { clock, log } = world;
+    const kept = new KeptFiles({
+      ...{ objects: router, clock },
+      view: async (object, of) => volumes.view(object, await snapshots.get(object, of)),
+    });
     const collect = (object: ObjectId) => void care.ask(object, { do: 'collect' }).catch(() => {});
     const fileSystem = await WharfFileSystem.open(
       {
         ...{ namespace: new Namespace(registry, salt), objects: router, clock, log, host: id },
+        kept,
         lineage: new Lineage({ snapshots, collect }),
         random: systemRandom(),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
@@ -77,7 +91,9 @@ class Front {
     );
     for (const { id: object, sizeBytes } of await host.recover())
       await new Namespace(registry, salt).reconcile(object, sizeBytes);
-    return new Front(world, host, fileSystem);
+    const front = new Front(world, host, fileSystem);
+    await front.maker.resume();
+    return front;
   }
 
   async inoOf(path: string): Promise<Ino> {
@@ -145,6 +161,11 @@ class Life {
         assert.ok(Buffer.compare(found, bytes) === 0, `${what}: content of ${path}`);
         const names = (await snapshots.list(path)).map(({ name }) => name);
         assert.deepEqual(names.sort(), [...kept.keys()].sort(), `${what}: snapshots of ${path}`);
+        for (const [name, then] of kept)
+          assert.ok(
+            Buffer.compare(await shown(fileSystem, name), then) === 0,
+            `${what}: .snapshots/${name} of ${path}`,
+          );
       }
   }
 
@@ -158,7 +179,10 @@ class Life {
       // What holds them goes in the background.
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    for (const { fileSystem } of this.#fronts) await fileSystem.close();
+    for (const { fileSystem } of this.#fronts) {
+      await assert.rejects(fileSystem.lookup(rootIno, '.snapshots'), { code: 'not_found' });
+      await fileSystem.close();
+    }
     for (const { host } of this.#fronts) await host.stop();
     // Those that waited for a clone to go are removed by whoever starts next.
     const last = await Front.open(this.world, 'a');
@@ -314,6 +338,17 @@ class Life {
   #any<T>(list: readonly T[]): T | undefined {
     return list[this.#below(list.length)];
   }
+}
+
+/** What the only file of a snapshot holds; each is of one disk. */
+async function shown(fileSystem: WharfFileSystem, name: string): Promise<Uint8Array> {
+  const { ino: folder } = await findPath(fileSystem, `/.snapshots/${name}`);
+  const [, , entry, more] = await fileSystem.list(folder, 0n, 4);
+  assert.ok(entry && !more, `.snapshots/${name} holds one file`);
+  const { sizeBytes } = await fileSystem.attributes(entry.ino);
+  const found = new Uint8Array(sizeBytes);
+  assert.equal(await fileSystem.read(entry.ino, 0, found), sizeBytes);
+  return found;
 }
 
 const first = Number(process.env['WHARF_SEED'] ?? 1);

@@ -140,6 +140,7 @@ export class ClusterWorld implements AsyncDisposable {
       {
         ...{ host: id, records, hosts, peers, clock, log, ...drivers },
         membership,
+        isRead: () => false,
         replicas,
         noteTakenOver: (object, sizeBytes) => takenOver.push({ id: object, sizeBytes }),
         tails: {

@@ -1,8 +1,16 @@
-/** Lineage over a registry, for file systems whose volumes nobody opens. */
+/** Lineage and snapshots over a registry, for file systems whose volumes nobody opens. */
 
+import { KeptFiles } from '../../src/frontend/kept-files.ts';
 import { Lineage } from '../../src/frontend/lineage.ts';
+import { SimulatedClock } from '../../src/platform/simulated-clock.ts';
 import type { Registry } from '../../src/ports/registry.ts';
 import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
+import { memoryObjects } from './memory-objects.ts';
+
+export function noKeptFiles(): KeptFiles {
+  const view = () => Promise.reject(new Error('nobody reads a snapshot'));
+  return new KeptFiles({ objects: memoryObjects(), view, clock: new SimulatedClock() });
+}
 
 export function lineageOf(registry: Registry): Lineage {
   return new Lineage({ snapshots: new SnapshotRecords(registry), collect() {} });

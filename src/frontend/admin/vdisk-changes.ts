@@ -5,7 +5,7 @@
 
 import { isStorageError, StorageError } from '../../core/errors.ts';
 import { limits } from '../../core/limits.ts';
-import type { Ino } from '../../core/units.ts';
+import type { FileName, Ino } from '../../core/units.ts';
 import { fileName } from '../../core/units.ts';
 import type { Attributes, Caller, FileSystem, NewInode } from '../../ports/file-system.ts';
 import type { NamespaceChange } from '../../registry/namespace-changes.ts';
@@ -26,9 +26,10 @@ export interface VdiskChangesDeps {
   readonly caller: Caller;
 }
 
-interface Place {
+/** A name in a folder. */
+export interface NamePlace {
   readonly parent: Ino;
-  readonly name: string;
+  readonly name: FileName;
 }
 
 export class VdiskChanges {
@@ -42,7 +43,7 @@ export class VdiskChanges {
   async create(path: string, sizeBytes: number): Promise<Attributes> {
     refuseSize(sizeBytes);
     const { fileSystem, caller } = this.#deps;
-    const place = await this.#placeOf(path);
+    const place = await this.placeOf(path);
     const what = { type: 'file', mode: diskMode, isVolume: true } as const;
     const made = await explainStanding(path, () =>
       fileSystem.make(place.parent, place.name, what, caller),
@@ -60,7 +61,7 @@ export class VdiskChanges {
   /** Makes what has its object already. `exists`, `not_found`, `not_directory`. */
   async place(path: string, what: NewInode): Promise<Attributes> {
     const { fileSystem, caller } = this.#deps;
-    const place = await this.#placeOf(path);
+    const place = await this.placeOf(path);
     const made = await explainStanding(path, () =>
       fileSystem.make(place.parent, place.name, what, caller),
     );
@@ -70,7 +71,7 @@ export class VdiskChanges {
 
   /** `exists`, `not_directory`, `invalid`. */
   async refuseStanding(path: string): Promise<void> {
-    const { parent, name } = await this.#placeOf(path);
+    const { parent, name } = await this.placeOf(path);
     const standing = await this.#deps.fileSystem.lookup(parent, name).catch((error: unknown) => {
       if (!isStorageError(error, 'not_found')) throw error;
     });
@@ -118,7 +119,7 @@ export class VdiskChanges {
   async rename(path: string, newPath: string, how: 'replace' | 'no-replace'): Promise<void> {
     const { fileSystem } = this.#deps;
     await this.find(path);
-    const [from, to] = [await this.#placeOf(path), await this.#placeOf(newPath)];
+    const [from, to] = [await this.placeOf(path), await this.placeOf(newPath)];
     if (how === 'replace') await this.#refuseReplacing(newPath);
     await explainStanding(newPath, () => fileSystem.rename(from, to, how));
     await this.#tellOf(from);
@@ -130,7 +131,7 @@ export class VdiskChanges {
     const { fileSystem } = this.#deps;
     const { ino } = await this.find(path);
     const wasInUse = await fileSystem.isInUse(ino);
-    const place = await this.#placeOf(path);
+    const place = await this.placeOf(path);
     await fileSystem.unlink(place.parent, place.name);
     await this.#tellOf(place);
     return { wasInUse };
@@ -164,7 +165,8 @@ export class VdiskChanges {
     return changed;
   }
 
-  async #placeOf(path: string): Promise<Place> {
+  /** `invalid`, `not_found`, `not_directory`. The name itself may be free. */
+  async placeOf(path: string): Promise<NamePlace> {
     const parts = path.split('/').slice(1);
     const name = parts.pop() ?? '';
     if (
@@ -183,9 +185,14 @@ export class VdiskChanges {
     return { parent: ino, name: bytes };
   }
 
-  async #tellOf({ parent, name }: Place): Promise<void> {
+  /** The kernel of this host knows of them when this resolves. */
+  async tell(changes: readonly NamespaceChange[]): Promise<void> {
+    for (const change of changes) await this.#deps.tellKernel(change);
+  }
+
+  async #tellOf({ parent, name }: NamePlace): Promise<void> {
     const { tellKernel } = this.#deps;
-    await tellKernel({ kind: 'entry', parent, name: fileName(name) });
+    await tellKernel({ kind: 'entry', parent, name });
     await tellKernel({ kind: 'inode', ino: parent, what: 'attributes' });
   }
 

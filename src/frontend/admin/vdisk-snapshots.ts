@@ -19,7 +19,9 @@ import {
   nameForClone,
   ofTemplate,
 } from '../../registry/snapshot-records.ts';
-import type { VdiskChanges } from './vdisk-changes.ts';
+import type { SnapshotMaker } from '../snapshot-maker.ts';
+import type { Removal, SnapshotTree } from '../snapshot-tree.ts';
+import type { NamePlace, VdiskChanges } from './vdisk-changes.ts';
 
 const newVolume = { kind: 'volume', epoch: 0, tail: 'backend', isPinned: false } as const;
 /** Clones of clones: each adds 16 bytes to the head. */
@@ -30,6 +32,10 @@ export interface VdiskSnapshotsDeps {
   /** The object of a vDisk, made where that has not happened yet. */
   readonly objectOf: (disk: Attributes) => Promise<ObjectId>;
   readonly snapshots: SnapshotRecords;
+  readonly tree: SnapshotTree;
+  readonly maker: SnapshotMaker;
+  /** Whether somebody has the file open that shows it, on whichever host. */
+  readonly isRead: (id: ObjectId, snapshot: string) => Promise<boolean>;
   /** The volume reads nothing of what it was a clone of any more. */
   readonly detach: (id: ObjectId) => Promise<void>;
   readonly care: { ask(id: ObjectId, request: CareRequest): Promise<CareAnswer> };
@@ -57,6 +63,7 @@ export interface SnapshotReport {
 interface Source {
   readonly disk: Attributes;
   readonly id: ObjectId;
+  readonly place: NamePlace;
 }
 
 export class VdiskSnapshots {
@@ -69,9 +76,17 @@ export class VdiskSnapshots {
   /** `name`: the time where none is given. `exists`, `invalid`, `not_found`. */
   async create(path: string, name = this.#timeName()): Promise<SnapshotReport> {
     checkSnapshotName(name);
-    const { id } = await this.#find(path);
-    await this.#keep(id, name);
-    return this.#report(id, await this.#deps.snapshots.get(id, name));
+    const source = await this.#find(path);
+    const { id, place } = source;
+    const { care, snapshots, tree } = this.#deps;
+    if (await snapshots.find(id, name))
+      throw new StorageError('exists', `snapshot ${name} exists already`);
+    if (await tree.find(place.parent, name, place.name))
+      throw new StorageError('exists', `snapshot ${name} has ${path} already, of another disk`);
+    await this.#show(source, name, [id], (createdNs) =>
+      care.ask(id, { do: 'snapshot', name, createdNs }),
+    );
+    return this.#report(id, await snapshots.get(id, name));
   }
 
   async list(path: string): Promise<readonly SnapshotReport[]> {
@@ -82,12 +97,22 @@ export class VdiskSnapshots {
     return reports.sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1));
   }
 
-  /** `not_found`; `busy` where there are clones of it. */
+  /** `not_found`; `busy` where there are clones of it, or somebody has it open. */
   async delete(path: string, name: string): Promise<void> {
     checkSnapshotName(name);
+    const { changes, collect, isRead, snapshots, tree } = this.#deps;
     const { id } = await this.#find(path);
-    if (!(await this.#deps.snapshots.delete(id, name))) refuseName(path, name);
-    this.#deps.collect(id);
+    if (await isRead(id, name))
+      throw new StorageError('busy', `${path}@${name} is open: somebody reads it`);
+    let told: Removal['changes'] = [];
+    const isGone = await snapshots.delete(id, name, async () => {
+      const removal = await tree.removing(id, name);
+      told = removal.changes;
+      return removal;
+    });
+    if (!isGone) refuseName(path, name);
+    await changes.tell(told);
+    collect(id);
   }
 
   /**
@@ -100,8 +125,9 @@ export class VdiskSnapshots {
     { force }: { readonly force: boolean },
   ): Promise<string> {
     checkSnapshotName(name);
-    const { care, changes, snapshots, clock } = this.#deps;
-    const { disk, id } = await this.#find(path);
+    const { care, changes, snapshots } = this.#deps;
+    const source = await this.#find(path);
+    const { disk, id } = source;
     if (!(await snapshots.find(id, name))) refuseName(path, name);
     if (!force && (await changes.isInUse(disk)))
       throw new StorageError(
@@ -109,8 +135,10 @@ export class VdiskSnapshots {
         `${path} is open: stop its guest first; --force changes the disk under it`,
       );
     const before = `before-rollback-${this.#timeName()}`;
-    const createdNs = String(clock.wallNs());
-    await care.ask(id, { do: 'rollBack', name, before, createdNs });
+    // Once it is done, what was before stays, whatever fails.
+    await this.#show(source, before, [], (createdNs) =>
+      care.ask(id, { do: 'rollBack', name, before, createdNs }),
+    );
     await changes.noteReplaced(disk);
     return before;
   }
@@ -207,13 +235,39 @@ export class VdiskSnapshots {
     await this.#deps.care.ask(id, { do: 'snapshot', name, createdNs });
   }
 
+  /** Has a snapshot of the disk made, and shows it in the disk's folder. */
+  async #show(
+    { disk, id, place }: Source,
+    name: string,
+    volumes: readonly ObjectId[],
+    make: (createdNs: string) => Promise<unknown>,
+  ): Promise<void> {
+    const { changes, clock, maker, snapshots } = this.#deps;
+    const createdNs = clock.wallNs();
+    const shown = await maker.make(
+      place.parent,
+      name,
+      { createdNs, volumes, files: [] },
+      async () => {
+        await make(String(createdNs));
+        const record = await snapshots.get(id, name);
+        const sizes = { sizeBytes: this.#sizeOf(record), allocatedBytes: record.usedBytes };
+        const kept = { object: id, snapshot: name };
+        return [{ name: place.name, attributes: { ...disk, ...sizes }, kept }];
+      },
+    );
+    await changes.tell(shown);
+  }
+
   async #templateOf(id: ObjectId): Promise<string | undefined> {
     return (await this.#deps.snapshots.find(id, ofTemplate))?.name;
   }
 
   async #find(path: string): Promise<Source> {
     const disk = await this.#deps.changes.find(path);
-    return { disk, id: await this.#deps.objectOf(disk) };
+    const { changes, objectOf } = this.#deps;
+    const id = await objectOf(disk);
+    return { disk, id, place: await changes.placeOf(path) };
   }
 
   async #report(id: ObjectId, record: SnapshotRecord): Promise<SnapshotReport> {

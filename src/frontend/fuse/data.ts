@@ -13,7 +13,7 @@ import { dropAtFlush, dropAtRelease } from './locks.ts';
 import { makeFile } from './namespace.ts';
 
 /** Flags of open(2) on Linux (asm-generic/fcntl.h). */
-const openFlag = { exclusive: 0o200, truncate: 0o1000, append: 0o2000 } as const;
+const openFlag = { access: 0o3, exclusive: 0o200, truncate: 0o1000, append: 0o2000 } as const;
 /** Modes of fallocate(2). */
 const fallocateFlag = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 const seekWhence = { data: 3, hole: 4 } as const;
@@ -27,21 +27,23 @@ function openReply({ versions, handles }: CallContext, attributes: Attributes) {
 }
 
 interface OpenRequest {
+  readonly intent: 'read' | 'write';
   readonly truncate: boolean;
   readonly dropSetId: boolean;
 }
 
 function openRequest(flags: number, fuseFlags: number): OpenRequest {
   const truncate = (flags & openFlag.truncate) !== 0;
-  return { truncate, dropSetId: (fuseFlags & openKillSetId) !== 0 };
+  const intent = (flags & openFlag.access) === 0 ? 'read' : 'write';
+  return { intent, truncate, dropSetId: (fuseFlags & openKillSetId) !== 0 };
 }
 
 async function openFile(
   fileSystem: FileSystem,
   ino: Ino,
-  { truncate, dropSetId }: OpenRequest,
+  { intent, truncate, dropSetId }: OpenRequest,
 ): Promise<Attributes> {
-  const attributes = await fileSystem.open(ino);
+  const attributes = await fileSystem.open(ino, intent);
   if (!truncate) return attributes;
   try {
     const change = { sizeBytes: 0, modifiedNs: 'now', ...(dropSetId && { dropSetId }) } as const;

@@ -27,6 +27,7 @@ interface OpenDescriptor {
 }
 
 /** Of open(2) on Linux. Truncation comes as a request of its own. */
+const openAccess = 0o3;
 const openAppend = 0o2000;
 /** (uid_t) -1: stays as it is. */
 const unchanged = 0xffff_ffff;
@@ -62,7 +63,7 @@ export class FuseNativeOperations {
   open = (path: string, flags: number, done: Done) =>
     this.#answer(done, async () => {
       const { ino } = await this.#find(path);
-      await this.#fileSystem.open(ino);
+      await this.#fileSystem.open(ino, (flags & openAccess) === 0 ? 'read' : 'write');
       return [this.#describe(ino, flags)];
     });
 

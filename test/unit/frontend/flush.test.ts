@@ -8,7 +8,7 @@ import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import { rootIno } from '../../../src/ports/file-system.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
 import { Namespace } from '../../../src/registry/namespace.ts';
-import { lineageOf } from '../../support/lineage.ts';
+import { lineageOf, noKeptFiles } from '../../support/lineage.ts';
 import { memoryObjects } from '../../support/memory-objects.ts';
 import { quietLog } from '../../support/quiet-log.ts';
 
@@ -19,6 +19,7 @@ async function openFileSystem() {
   const namespace = new Namespace(new MemoryRegistry(clock), '00'.repeat(16));
   const fileSystem = await WharfFileSystem.open(
     {
+      kept: noKeptFiles(),
       lineage: lineageOf(namespace.registry),
       ...{ namespace, objects: memoryObjects(), clock, random: seededRandom(1), log: quietLog() },
       ...{ host: hostId('a') },

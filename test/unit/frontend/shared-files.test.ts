@@ -14,7 +14,7 @@ import { CachedRegistry } from '../../../src/registry/cached-registry.ts';
 import { MemoryRegistry } from '../../../src/registry/memory-registry.ts';
 import { Namespace, namespaceGroups } from '../../../src/registry/namespace.ts';
 import { HeldRegistry } from '../../support/held-registry.ts';
-import { lineageOf } from '../../support/lineage.ts';
+import { lineageOf, noKeptFiles } from '../../support/lineage.ts';
 import { memoryObjects } from '../../support/memory-objects.ts';
 import { quietLog } from '../../support/quiet-log.ts';
 
@@ -78,6 +78,7 @@ async function pair() {
     WharfFileSystem.open(
       {
         lineage: lineageOf(registry),
+        kept: noKeptFiles(),
         ...{ namespace, objects: own, clock, random: seededRandom(1), log: quietLog() },
         host: hostId(name),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
