@@ -29,17 +29,19 @@ import type { RecoverOptions } from './vpool-recover.ts';
 import { recover } from './vpool-recover.ts';
 import type { SizeOptions } from './vdisk-life.ts';
 import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
-import type { SureOptions } from './vdisk-snapshots.ts';
+import type { SureOptions, VmOptions } from './vdisk-snapshots.ts';
 import {
   cloneVdisk,
   compactVdisk,
   createSnapshot,
   createTemplate,
+  createVmSnapshot,
   deleteSnapshot,
   deleteTemplate,
   flattenVdisk,
   listSnapshots,
   listTemplates,
+  listVmSnapshots,
   rollBack,
 } from './vdisk-snapshots.ts';
 
@@ -175,26 +177,31 @@ asking(vdisks, 'sync <path>', 'return when all of it is on the backend').action(
   (path: string, options: GlobalOptions) => syncVdisk(path, options),
 );
 
+const ofVm = ['--vm', 'the path is the folder of a VM: all that it holds'] as const;
 const snapshots = vdisks.command('snapshot').description('states of one that are kept');
-asking(
-  snapshots,
-  'create <path> [name]',
-  'keep it as it is now; the name is the time otherwise',
-).action((path: string, name: string | undefined, options: GlobalOptions) =>
-  createSnapshot(path, name, options),
-);
-asking(snapshots, 'list <path>', 'list them').action((path: string, options: GlobalOptions) =>
-  listSnapshots(path, options),
-);
+asking(snapshots, 'create <path> [name]', 'keep it as it is now; the name is the time otherwise')
+  .option(...ofVm)
+  .action((path: string, name: string | undefined, options: VmOptions) =>
+    options.vm === true
+      ? createVmSnapshot(path, name, options)
+      : createSnapshot(path, name, options),
+  );
+asking(snapshots, 'list <path>', 'list them')
+  .option(...ofVm)
+  .action((path: string, options: VmOptions) =>
+    options.vm === true ? listVmSnapshots(path, options) : listSnapshots(path, options),
+  );
 asking(snapshots, 'delete <path> <name>', 'give one up')
+  .option(...ofVm)
   .option('--yes', 'do not ask')
-  .action((path: string, name: string, options: SureOptions) =>
+  .action((path: string, name: string, options: SureOptions & VmOptions) =>
     deleteSnapshot(path, name, options),
   );
 asking(snapshots, 'rollback <path> <name>', 'make the disk what it was then')
+  .option(...ofVm)
   .option('--yes', 'do not ask')
   .option('--force', 'although somebody has it open')
-  .action((path: string, name: string, options: SureOptions & { force?: boolean }) =>
+  .action((path: string, name: string, options: SureOptions & VmOptions & { force?: boolean }) =>
     rollBack(path, name, options),
   );
 

@@ -3,6 +3,7 @@
 import type { VdiskReport } from '../daemon/endpoints.ts';
 import { formatSize } from '../daemon/units.ts';
 import type { SnapshotReport } from '../frontend/admin/vdisk-snapshots.ts';
+import type { VmSnapshotReport } from '../frontend/admin/vm-snapshots.ts';
 import type { CareAnswer, CompactionReport } from '../ports/volume-care.ts';
 import { call, findAdmin, insideVpool, nameInVpool } from './client.ts';
 import { confirm } from './confirm.ts';
@@ -11,6 +12,11 @@ import { Progress } from './progress.ts';
 import type { GlobalOptions } from './reports.ts';
 import { print } from './reports.ts';
 import { table } from './table.ts';
+
+/** Of the folder of a VM. */
+export interface VmOptions extends GlobalOptions {
+  readonly vm?: boolean;
+}
 
 export interface SureOptions extends GlobalOptions {
   readonly yes?: boolean;
@@ -41,6 +47,32 @@ export async function createSnapshot(
   print(options, made, () => `${made.path}@${made.name}: ${formatSize(made.usedBytes)} of data\n`);
 }
 
+/** All that the folder of a VM holds. */
+export async function createVmSnapshot(
+  path: string,
+  name: string | undefined,
+  options: GlobalOptions,
+): Promise<void> {
+  type MadeOfVm = VmSnapshotReport & { readonly path: string };
+  const made = await ask<MadeOfVm>(path, options, '/v1/vm/snapshot/create', query(path, name));
+  const { vdisks, files, heldMs = 0 } = made;
+  const text = `${made.path}@${made.name}: ${vdisks} vDisks and ${files} files, held for ${heldMs} ms\n`;
+  print(options, made, () => text);
+}
+
+export async function listVmSnapshots(path: string, options: GlobalOptions): Promise<void> {
+  interface Found {
+    readonly path: string;
+    readonly snapshots: readonly VmSnapshotReport[];
+  }
+  const admin = findAdmin(options.admin, path);
+  const found = await call<Found>(admin, 'GET', '/v1/vm/snapshots', query(path));
+  const rows = found.snapshots.map(({ name, createdAt, sizeBytes, vdisks, files }) => [
+    ...[name, createdAt, formatSize(sizeBytes), String(vdisks), String(files)],
+  ]);
+  print(options, found, () => table(['SNAPSHOT', 'CREATED', 'SIZE', 'VDISKS', 'FILES'], rows));
+}
+
 export async function listSnapshots(path: string, options: GlobalOptions): Promise<void> {
   interface Found {
     readonly path: string;
@@ -57,27 +89,33 @@ export async function listSnapshots(path: string, options: GlobalOptions): Promi
 export async function deleteSnapshot(
   path: string,
   name: string,
-  options: SureOptions,
+  options: SureOptions & VmOptions,
 ): Promise<void> {
   await confirm(options, 'Delete', `${insideVpool(path)}@${name}`, 'deleted');
   const asked = query(path, name);
-  const gone = await ask<Made>(path, options, '/v1/vdisk/snapshot/delete', asked);
+  const what = `/v1/${options.vm === true ? 'vm' : 'vdisk'}/snapshot/delete`;
+  const gone = await ask<Made>(path, options, what, asked);
   print(options, gone, () => `${gone.path}@${gone.name}: deleted\n`);
 }
 
 export async function rollBack(
   path: string,
   name: string,
-  options: SureOptions & { readonly force?: boolean },
+  options: SureOptions & VmOptions & { readonly force?: boolean },
 ): Promise<void> {
   const what = `${insideVpool(path)} to @${name} (what it is now is kept as a snapshot)`;
   await confirm(options, 'Roll back', what, 'rolled back');
   const asked = { ...query(path, name), force: options.force === true ? '1' : '0' };
-  type Done = VdiskReport & { readonly rolledBackTo: string; readonly before: string };
-  const done = await ask<Done>(path, options, '/v1/vdisk/snapshot/rollback', asked);
+  interface Done extends Partial<VdiskReport> {
+    readonly rolledBackTo: string;
+    readonly before: string;
+  }
+  const where = `/v1/${options.vm === true ? 'vm' : 'vdisk'}/snapshot/rollback`;
+  const done = await ask<Done>(path, options, where, asked);
   const { rolledBackTo, before, sizeBytes } = done;
+  const size = sizeBytes === undefined ? '' : ` (${formatSize(sizeBytes)})`;
   const undo = `what it was until now is @${before}`;
-  const text = `${done.path}: is @${rolledBackTo} again (${formatSize(sizeBytes)}); ${undo}\n`;
+  const text = `${done.path}: is @${rolledBackTo} again${size}; ${undo}\n`;
   print(options, done, () => text);
 }
 

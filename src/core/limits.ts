@@ -27,6 +27,10 @@ export const limits = {
   linkCountMax: 65_000,
   /** Locks of one host's processes on one object: a message has room for twice as many. */
   locksPerObjectMax: 4096,
+  /** Of a VM of which a snapshot is made: names, vDisks among them, and folders in each other. */
+  vmMembersMax: 1000,
+  vmDisksMax: 64,
+  vmDepthMax: 16,
   /** Entries of one page of any listing. */
   listEntriesMax: 1000,
   /** A registry value; etcd's own bound is 1.5 MiB. */
@@ -43,6 +47,10 @@ invariant(limits.segmentBytesMin % limits.blockBytes === 0, 'a segment is whole 
 invariant(
   limits.volumeBytesMax / limits.blockBytes < Number.MAX_SAFE_INTEGER,
   'a block number is an exact number',
+);
+invariant(
+  limits.vmDisksMax + 10 < limits.registryOperationsMax,
+  'a transaction compares the snapshots of all disks of a VM',
 );
 invariant(
   limits.registryValueBytesMax <= limits.registryTransactionBytesMax,

@@ -8,6 +8,7 @@ import { within } from '../core/within.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
 import { VdiskChanges } from '../frontend/admin/vdisk-changes.ts';
 import { VdiskSnapshots } from '../frontend/admin/vdisk-snapshots.ts';
+import { VmSnapshots } from '../frontend/admin/vm-snapshots.ts';
 import { walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { WharfFileSystem } from '../frontend/filesystem.ts';
 import type { Attributes } from '../ports/file-system.ts';
@@ -202,10 +203,11 @@ export function daemonEndpoints(
       throw new StorageError('read_only', 'the vPool is read-only: its object store takes nothing');
   };
   const objectOf = (disk: Attributes) => objectOfDisk(fileSystem, disk);
+  const isRead = (id: ObjectId, name?: string) => fileSystem.isRead(id, name);
+  const vms = new VmSnapshots({ ...stack, changes, objectOf, isRead, writeMoment });
   const snapshots = new VdiskSnapshots({
-    ...{ ...stack, changes, objectOf, writeMoment },
+    ...{ ...stack, changes, objectOf, isRead, writeMoment },
     detach: (id) => fileSystem.detach(id),
-    isRead: (id, name) => fileSystem.isRead(id, name),
     prepare: (id, head) => volumes.prepare(id, head),
     host: hostId(settings.host),
   });
@@ -266,7 +268,7 @@ export function daemonEndpoints(
     },
     ...vdiskEndpoints({ changes, report, pathOf, refuseReadOnly }),
     ...snapshotEndpoints({
-      ...{ fileSystem, snapshots, care: stack.care, report, pathOf, objectOf, refuseReadOnly },
+      ...{ fileSystem, snapshots, vms, care: stack.care, report, pathOf, objectOf, refuseReadOnly },
       find: (path) => changes.find(path),
     }),
     'POST /v1/vdisk/move': async (query) => {

@@ -3,6 +3,7 @@
 import { StorageError } from '../core/errors.ts';
 import type { Endpoints, Query } from '../frontend/admin/server.ts';
 import type { VdiskSnapshots } from '../frontend/admin/vdisk-snapshots.ts';
+import type { VmSnapshots } from '../frontend/admin/vm-snapshots.ts';
 import { walkVdisks } from '../frontend/admin/vdisks.ts';
 import type { ClusterCare } from '../router/cluster-care.ts';
 import type { Attributes, FileSystem } from '../ports/file-system.ts';
@@ -12,6 +13,7 @@ import type { VdiskReport } from './endpoints.ts';
 export interface SnapshotEndpointsDeps {
   readonly fileSystem: FileSystem;
   readonly snapshots: VdiskSnapshots;
+  readonly vms: VmSnapshots;
   readonly care: Pick<ClusterCare, 'ask'>;
   readonly report: (path: string, attributes: Attributes) => Promise<VdiskReport>;
   /** Inside the vPool, by the name of the parameter that holds it. */
@@ -22,16 +24,19 @@ export interface SnapshotEndpointsDeps {
   readonly refuseReadOnly: () => void;
 }
 
+type Change = (act: (path: string, query: Query) => Promise<object>) => Endpoints[string];
+
 const nameOf = (query: Query) => query.get('name') ?? '';
 
 export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
   const { fileSystem, snapshots, care, report, pathOf, find, objectOf, refuseReadOnly } = deps;
   /** A change, by the path that it is made to. */
-  const change = (act: (path: string, query: Query) => Promise<object>) => async (query: Query) => {
+  const change: Change = (act) => async (query) => {
     refuseReadOnly();
     return act(pathOf(query), query);
   };
   return {
+    ...vmEndpoints(deps, change),
     'GET /v1/vdisk/snapshots': async (query) => {
       const path = pathOf(query);
       return { path, snapshots: await snapshots.list(path) };
@@ -83,5 +88,26 @@ export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
       }
       return { templates };
     },
+  };
+}
+
+function vmEndpoints({ vms, pathOf }: SnapshotEndpointsDeps, change: Change): Endpoints {
+  return {
+    'GET /v1/vm/snapshots': async (query) => {
+      const path = pathOf(query);
+      return { path, snapshots: await vms.list(path) };
+    },
+    'POST /v1/vm/snapshot/create': change(async (path, query) => ({
+      ...{ path, ...(await vms.create(path, query.get('name') ?? undefined)) },
+    })),
+    'POST /v1/vm/snapshot/delete': change(async (path, query) => {
+      await vms.delete(path, nameOf(query));
+      return { path, name: nameOf(query) };
+    }),
+    'POST /v1/vm/snapshot/rollback': change(async (path, query) => {
+      const force = query.get('force') === '1';
+      const { before } = await vms.rollBack(path, nameOf(query), { force });
+      return { path, rolledBackTo: nameOf(query), before };
+    }),
   };
 }

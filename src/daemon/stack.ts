@@ -49,6 +49,8 @@ import { Drain } from '../router/moves/drain.ts';
 import { ClusterLocks } from '../router/locks/cluster-locks.ts';
 import type { Tails } from '../router/moves/handover.ts';
 import { isLockMessage } from '../router/locks/lock-service.ts';
+import { HeldObjects } from '../router/moments/held-objects.ts';
+import { Moments } from '../router/moments/moments.ts';
 import { ObjectRouter } from '../router/object-router.ts';
 import { ReplicaKeeper } from '../router/moves/replica-keeper.ts';
 import { takeOver } from '../router/moves/takeover.ts';
@@ -76,6 +78,7 @@ export interface Stack extends AsyncDisposable {
   readonly snapshots: SnapshotRecords;
   readonly tree: SnapshotTree;
   readonly maker: SnapshotMaker;
+  readonly moments: Moments;
   readonly care: ClusterCare;
   /** What nobody reaches any more of a volume is deleted soon. */
   readonly collect: (id: ObjectId) => void;
@@ -244,7 +247,9 @@ async function assemble(
   closing.defer(() => keeper.close());
   const drain = new Drain({ router, records, hosts, host, log });
   closing.defer(() => drain.stop());
-  const care = new ClusterCare({ ...cluster, router, records, snapshots, volumes });
+  const held = new HeldObjects({ host, records, snapshots, volumes, files, clock, log });
+  const care = new ClusterCare({ ...cluster, router, records, snapshots, volumes, held });
+  const moments = new Moments({ ...cluster, records, router, held, care, random, clock });
   const collecting = new TaskGroup((error) => {
     log.debug({ error: describeError(error) }, 'space is given back at the next checkpoint');
   });
@@ -276,7 +281,9 @@ async function assemble(
   );
   closing.defer(() => fileSystem.close());
   const tree = new SnapshotTree(namespace, host);
-  const maker = new SnapshotMaker({ tree, snapshots, care, collect, clock, log });
+  const maker = new SnapshotMaker({
+    ...{ tree, snapshots, objects: router, care, collect, clock, log },
+  });
   const locks = new FileLocks(
     (ino) => (kept.get(ino) ? 'kept' : fileSystem.objectOf(ino)),
     clusterLocks,
@@ -309,6 +316,7 @@ async function assemble(
       snapshots,
       tree,
       maker,
+      moments,
       care,
       collect,
       cache,

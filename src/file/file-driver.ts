@@ -11,7 +11,14 @@ import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Heads } from '../registry/object-records.ts';
 import { Janitor } from './janitor.ts';
-import { decodeManifest, emptyManifest, encodeManifest, piecePrefix } from './manifest.ts';
+import type { Manifest, Piece } from './manifest.ts';
+import {
+  decodeManifest,
+  emptyManifest,
+  encodeManifest,
+  pieceKey,
+  piecePrefix,
+} from './manifest.ts';
 import { PieceCache } from './piece-cache.ts';
 import { SmallFile } from './small-file.ts';
 import { WriteBackBudget } from './write-back-budget.ts';
@@ -83,6 +90,30 @@ export class FileDriver implements ObjectDriver {
     );
   }
 
+  /**
+   * Keeps what the backend has of a file, until it is dropped: changes of the file go on meanwhile.
+   * `copy` makes it the content of a new file, and leaves nothing of that where it fails.
+   */
+  async keep(id: ObjectId): Promise<{
+    readonly copy: (to: Tenure) => Promise<void>;
+    readonly drop: () => void;
+  }> {
+    const drop = this.#janitor.spare(id);
+    try {
+      const head = await this.#deps.heads.loadHead(id);
+      const manifest = head ? decodeManifest(head) : emptyManifest;
+      const copy = (to: Tenure) =>
+        this.#copy(manifest, to).catch(async (error: unknown) => {
+          await this.delete(to.objectId);
+          throw error;
+        });
+      return { copy, drop };
+    } catch (error) {
+      drop();
+      throw error;
+    }
+  }
+
   /** Also what a crash left of commits that came to nothing. */
   async delete(id: ObjectId): Promise<void> {
     this.#janitor.leave(id);
@@ -97,6 +128,20 @@ export class FileDriver implements ObjectDriver {
   /** Resolves when nothing is left to be taken away from the backend. */
   drained(): Promise<void> {
     return this.#janitor.drained();
+  }
+
+  async #copy({ sizeBytes, pieces }: Manifest, to: Tenure): Promise<void> {
+    const { objectId, epoch, signal } = to;
+    const version = 1;
+    const copied: (Piece | null)[] = [];
+    for (const [index, piece] of pieces.entries()) {
+      copied.push(piece && { ...piece, key: pieceKey(objectId, epoch, version, index) });
+      const key = copied[index]?.key;
+      if (piece && key !== undefined)
+        await this.#store.put(key, await this.#cache.read(piece, signal), { signal });
+    }
+    const manifest = encodeManifest({ version, sizeBytes, pieces: copied });
+    await this.#deps.heads.commitHead(objectId, epoch, manifest);
   }
 
   /**

@@ -25,6 +25,8 @@ export class Janitor {
   readonly #log: Log;
   readonly #waiting: { readonly id: ObjectId; readonly key: string }[] = [];
   readonly #tidy = new Set<ObjectId>();
+  /** Of files that are being copied. */
+  readonly #spared = new Map<ObjectId, { readonly keys: string[]; uses: number }>();
   readonly #listings = new Permits(listingsAtOnce);
   readonly #tasks: TaskGroup;
   readonly #stop = new AbortController();
@@ -39,8 +41,26 @@ export class Janitor {
     });
   }
 
+  /** Pieces of the file stay, until as many calls of what this gives. */
+  spare(id: ObjectId): () => void {
+    const spared = this.#spared.get(id) ?? { keys: [], uses: 0 };
+    this.#spared.set(id, spared);
+    spared.uses += 1;
+    let isEnded = false;
+    return () => {
+      if (isEnded) return;
+      isEnded = true;
+      spared.uses -= 1;
+      if (spared.uses > 0) return;
+      this.#spared.delete(id);
+      this.discard(id, spared.keys);
+    };
+  }
+
   /** The pieces are named by nobody any more, and nobody reads them. */
   discard(id: ObjectId, keys: readonly string[]): void {
+    const spared = this.#spared.get(id);
+    if (spared) return void spared.keys.push(...keys);
     if (this.#waiting.length + keys.length > waitingMax) return this.leave(id);
     for (const key of keys) this.#waiting.push({ id, key });
     if (this.#isDeleting || keys.length === 0) return;

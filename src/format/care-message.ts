@@ -1,9 +1,11 @@
 /** What an administrator asks of a volume's owner, between hosts: JSON in UTF-8. */
 
 import { StorageError } from '../core/errors.ts';
-import type { CareAnswer, CareRequest } from '../ports/volume-care.ts';
+import type { CareAnswer, CareRequest, HoldRequest } from '../ports/volume-care.ts';
 
-const texts: Readonly<Record<CareRequest['do'], readonly string[]>> = {
+type Request = CareRequest | HoldRequest;
+
+const texts: Readonly<Record<Request['do'], readonly string[]>> = {
   snapshot: ['name', 'createdNs'],
   settle: ['name', 'createdNs'],
   collect: [],
@@ -11,21 +13,25 @@ const texts: Readonly<Record<CareRequest['do'], readonly string[]>> = {
   flatten: [],
   space: [],
   freeze: ['createdNs'],
-  rollBack: ['name', 'before', 'createdNs'],
+  hold: ['token', 'name'],
+  mark: ['token', 'name', 'createdNs'],
+  letGo: ['token'],
+  copied: ['as'],
+  rollBack: ['name', 'createdNs'],
 };
 
-export function encodeCare(message: CareRequest | CareAnswer): Uint8Array {
+export function encodeCare(message: Request | CareAnswer): Uint8Array {
   return Buffer.from(JSON.stringify(message));
 }
 
 /** Throws `invalid`. */
-export function decodeCareRequest(payload: Uint8Array): CareRequest {
+export function decodeCareRequest(payload: Uint8Array): Request {
   const fields = parse(payload);
   const what = fields['do'];
   const names = typeof what === 'string' && Object.hasOwn(texts, what) && texts[what as 'space'];
   if (!names || !names.every((name) => typeof fields[name] === 'string')) refuse();
   if (names.includes('createdNs') && !/^\d{1,19}$/.test(fields['createdNs'] as string)) refuse();
-  return fields as unknown as CareRequest;
+  return fields as unknown as Request;
 }
 
 /** Throws `invalid`. */

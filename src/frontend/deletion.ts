@@ -93,6 +93,11 @@ export class Deletion {
     ];
   }
 
+  /** The data goes, which nobody names. */
+  discard(object: ObjectId): void {
+    this.#deleteSoon(object);
+  }
+
   /** The last name is gone: the data goes in the background, when nobody uses it any more. */
   after(inode: Inode, linkCount: number, inUse: boolean): void {
     if (linkCount > 0) return;

@@ -123,14 +123,15 @@ export class WharfFileSystem implements FileSystem {
     return this.#use(ino, ({ handle }) => handle.sync());
   }
 
-  /** The object of a file is another one's content now: its size and times are brought up to date. */
-  async settleReplaced(ino: Ino): Promise<void> {
-    await this.#use(ino, async (file) => this.#noteChange(file));
-  }
-
   /** A clone reads nothing of what it was made of any more. */
   detach(clone: ObjectId): Promise<void> {
     return this.#deletion.detach(clone);
+  }
+
+  /** The kept file is gone; what it alone read, noted as garbage, goes now. */
+  discard(ino: Ino, object: ObjectId): void {
+    this.#kept.forget(ino);
+    this.#deletion.discard(object);
   }
 
   /** Whether somebody has the file open, here or on another host. */
@@ -138,9 +139,9 @@ export class WharfFileSystem implements FileSystem {
     return this.#deletion.isInUse((await this.#deps.namespace.inode(ino)).record);
   }
 
-  /** Whether somebody has a file open that shows the snapshot, here or on another host. */
-  async isRead(volume: ObjectId, snapshot: string): Promise<boolean> {
-    const readers = readersOf(volume, snapshot);
+  /** Whether somebody has the kept file open that shows this, here or on another host. */
+  async isRead(object: ObjectId, snapshot?: string): Promise<boolean> {
+    const readers = readersOf(object, snapshot);
     return this.#kept.isRead(readers) || this.#deps.objects.isUsedElsewhere(readers);
   }
 

@@ -9,6 +9,7 @@ import type { Ino, ObjectId } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { Objects } from '../ports/objects.ts';
 import type { CareAnswer, CareRequest } from '../ports/volume-care.ts';
 import type { NamespaceChange } from '../registry/namespace-changes.ts';
 import type { SnapshotRecords } from '../registry/snapshot-records.ts';
@@ -21,6 +22,7 @@ const undoMsMax = 5000;
 export interface SnapshotMakerDeps {
   readonly tree: SnapshotTree;
   readonly snapshots: SnapshotRecords;
+  readonly objects: Pick<Objects, 'delete'>;
   readonly care: { ask(id: ObjectId, request: CareRequest): Promise<CareAnswer> };
   /** What nobody reaches any more of the volume may be deleted: soon, and not waited for. */
   readonly collect: (id: ObjectId) => void;
@@ -68,8 +70,8 @@ export class SnapshotMaker {
   }
 
   async #undo(begun: Undertaking): Promise<void> {
-    const { tree, snapshots, care, collect } = this.#deps;
-    const { name, createdNs, volumes } = begun;
+    const { tree, snapshots, objects, care, collect } = this.#deps;
+    const { name, createdNs, volumes, files } = begun;
     for (const id of volumes) {
       const { isKept = false } = await care.ask(id, {
         ...{ do: 'settle', name, createdNs: String(createdNs) },
@@ -83,6 +85,7 @@ export class SnapshotMaker {
         if (!isStorageError(error, 'busy')) throw error;
       }
     }
+    for (const id of files) await objects.delete(id);
     await tree.drop(begun);
   }
 }

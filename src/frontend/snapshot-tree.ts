@@ -43,6 +43,13 @@ export interface Member {
   readonly kept: Kept;
 }
 
+/** A name below `.snapshots`, as it is found there. */
+export interface Shown {
+  readonly path: readonly FileName[];
+  readonly inode: Inode;
+  readonly place: Place;
+}
+
 /** For a transaction, and what this host's kernel is to be told of after it. */
 export interface Removal {
   readonly compares: Compare[];
@@ -78,11 +85,11 @@ export class SnapshotTree {
     return undertaking;
   }
 
-  /** The folder `.snapshots/NAME`, or what is called `member` in it. */
-  async find(folder: Ino, name: string, member?: FileName): Promise<Ino | undefined> {
-    const path = [snapshotsFolder, fileName(asLatin1(name)), ...(member ? [member] : [])];
+  /** The folder `.snapshots`, `.snapshots/NAME`, or what is called `member` in that. */
+  async find(folder: Ino, name?: string, member?: FileName): Promise<Ino | undefined> {
+    const set = name === undefined ? [] : [fileName(asLatin1(name))];
     let found: Ino | undefined = folder;
-    for (const part of path)
+    for (const part of [snapshotsFolder, ...set, ...(member ? [member] : [])])
       found = found && (await this.#namespace.findEntry(found, part))?.record.ino;
     return found;
   }
@@ -120,6 +127,48 @@ export class SnapshotTree {
   async unfinished(): Promise<readonly Undertaking[]> {
     const all = await Array.fromAsync(listUndertakings(this.#namespace.registry));
     return all.filter(({ host }) => host === this.#host);
+  }
+
+  /** What `.snapshots` lists, or a folder in it. */
+  async *list(folder: Ino): AsyncGenerator<Shown> {
+    for (let after = 0n; ; ) {
+      const entries = await this.#namespace.listEntries(folder, after, entriesPerRange);
+      for (const { name, ino, cookie } of entries) {
+        const inode = (await this.#namespace.findInode(ino))?.record;
+        if (inode?.kept) yield { path: [name], inode, place: { parent: folder, cookie } };
+      }
+      const last = entries.at(-1);
+      if (!last) return;
+      after = last.cookie;
+    }
+  }
+
+  /** All below that: a folder before what it holds. */
+  async *walk(folder: Ino): AsyncGenerator<Shown> {
+    for await (const shown of this.list(folder)) {
+      yield shown;
+      if (shown.inode.type !== 'directory') continue;
+      for await (const { path, ...below } of this.walk(shown.inode.ino))
+        yield { ...below, path: [...shown.path, ...path] };
+    }
+  }
+
+  /** The file whose data the object is; undefined where that has no name. */
+  fileOf(object: ObjectId): Promise<Ino | undefined> {
+    return this.#namespace.inoOf(object);
+  }
+
+  /** Takes what is no volume's snapshot. With the last entry of a folder that goes as well. */
+  async take(place: Place, also: readonly Write[] = []): Promise<readonly NamespaceChange[]> {
+    const { registry } = this.#namespace;
+    for (;;) {
+      const removal: Removal = { compares: [], writes: [], changes: [] };
+      await this.#remove(place, removal);
+      const { compares, writes, changes } = removal;
+      if ((await registry.transact({ compares, writes: [...writes, ...also] })).committed)
+        return changes;
+      if (!(await registry.get(keys.entry(place.parent, place.cookie)))) return [];
+    }
   }
 
   /** What takes a volume's snapshot out of the folder that shows it; nothing where none does. */

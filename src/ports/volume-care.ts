@@ -21,13 +21,32 @@ export type VolumeRequest =
 
 export type CareRequest =
   | VolumeRequest
-  /** Makes it what snapshot `name` is; what it was until then is snapshot `before`. */
+  /** Makes it what snapshot `name` is; what it was until then is snapshot `before`, if that is given. */
   | {
       readonly do: 'rollBack';
       readonly name: string;
-      readonly before: string;
+      readonly before?: string;
       readonly createdNs: string;
     };
+
+/**
+ * Of a snapshot of several objects at one moment, to the owner of each (router/moments/). Not made
+ * again when an answer is lost: the snapshot comes to nothing then.
+ */
+export type HoldRequest =
+  /** From the answer on no request passes. `not_owner`, `busy`, `failed`, `exists` (a snapshot). */
+  | { readonly do: 'hold'; readonly token: string; readonly name: string }
+  /** Its state is kept: by a volume as snapshot `name`, of a file as the new file `as`. `failed`. */
+  | {
+      readonly do: 'mark';
+      readonly token: string;
+      readonly name: string;
+      readonly createdNs: string;
+      readonly as?: string;
+    }
+  | { readonly do: 'letGo'; readonly token: string }
+  /** Whether the new file is there, once no making of it is under way any more. */
+  | { readonly do: 'copied'; readonly as: string };
 
 export interface CareAnswer {
   /** Of `flatten`; once it is done, the volume needs no ancestor any more. */
@@ -37,8 +56,12 @@ export interface CareAnswer {
     readonly doneBytes: number;
     readonly copiedBytes: number;
   };
-  /** Of `settle`. */
+  /** Of `settle` and `copied`. */
   readonly isKept?: boolean;
+  /** Of `hold`. */
+  readonly held?: 'volume' | 'file';
+  /** Of `mark`: what is kept. */
+  readonly content?: { readonly sizeBytes: number; readonly allocatedBytes: number };
   readonly space?: SpaceUse;
   readonly compaction?: CompactionReport;
 }

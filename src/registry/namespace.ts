@@ -288,11 +288,16 @@ export class Namespace {
     return digest.readBigUInt64BE() >> 9n || 1n;
   }
 
+  /** Of the file that has the object. */
+  async inoOf(id: ObjectId): Promise<Ino | undefined> {
+    const found = await this.registry.get(keys.backReference(id));
+    return found && toIno(new RecordReader('back reference', found.value).count('ino'));
+  }
+
   /** After a recovery: the size of an object's inode follows the object. */
   async reconcile(id: ObjectId, sizeBytes: number): Promise<void> {
-    const reference = await this.registry.get(keys.backReference(id));
-    if (!reference) return;
-    const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
+    const ino = await this.inoOf(id);
+    if (ino === undefined) return;
     const found = await this.fresh.findInode(ino);
     if (!found || found.record.sizeBytes === sizeBytes) return;
     const compares = [isAt(keys.inode(ino), found.revision)];

@@ -1,7 +1,7 @@
 /** Who serves an object: this host, which drives it, or another one, to which its requests go. */
 
-import type { ErrorCode, StorageError } from '../core/errors.ts';
-import { isStorageError } from '../core/errors.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
 import type { HostId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
 import type { ObjectKind } from '../ports/objects.ts';
@@ -50,4 +50,11 @@ const lost: ReadonlySet<ErrorCode> = new Set(['unavailable', 'unknown_outcome'])
 export function isReroutable({ where }: Backing, error: unknown): boolean {
   if (!isStorageError(error)) return false;
   return moved.has(error.code) || (where === 'there' && lost.has(error.code));
+}
+
+/** Its tenure is over, however that came: what it had in memory is nobody's any more. */
+export async function letGo(stale: Backing): Promise<void> {
+  if (stale.where === 'there') return;
+  stale.tenure.end(new StorageError('fenced', 'the tenure has ended'));
+  await stale.object.abandon();
 }

@@ -9,12 +9,13 @@ import { decodeCareAnswer, decodeCareRequest, encodeCare } from '../format/care-
 import { decodeRequestHead, encodeAnswerHead, peerKind } from '../format/peer-message.ts';
 import type { PeerMessage, Peers } from '../ports/peers.ts';
 import type { Tenure } from '../ports/tenure.ts';
-import type { CareAnswer, CareRequest, VolumeRequest } from '../ports/volume-care.ts';
+import type { CareAnswer, CareRequest, HoldRequest, VolumeRequest } from '../ports/volume-care.ts';
 import type { HostRecords } from '../registry/host-records.ts';
 import type { ObjectRecords } from '../registry/object-records.ts';
 import type { SnapshotRecord, SnapshotRecords } from '../registry/snapshot-records.ts';
 import type { Membership } from './members/membership.ts';
 import type { ObjectRouter } from './object-router.ts';
+import type { HeldObjects } from './moments/held-objects.ts';
 import { makeTenure } from './ownership.ts';
 import { PeerLinks } from './peers/peer-link.ts';
 import type { Backing, Here } from './backing.ts';
@@ -27,7 +28,7 @@ export interface VolumeKeeper {
   rollBack(
     tenure: Tenure,
     to: SnapshotRecord,
-    before: Pick<SnapshotRecord, 'name' | 'createdNs'>,
+    before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void>;
 }
 
@@ -40,6 +41,7 @@ export interface ClusterCareDeps {
   readonly records: ObjectRecords;
   readonly snapshots: SnapshotRecords;
   readonly volumes: VolumeKeeper;
+  readonly held: Pick<HeldObjects, 'serve'>;
 }
 
 type RollBack = Extract<CareRequest, { readonly do: 'rollBack' }>;
@@ -74,14 +76,19 @@ export class ClusterCare {
   async handle(message: PeerMessage): Promise<PeerMessage> {
     const { id } = decodeRequestHead(message.head);
     const request = decodeCareRequest(message.payload);
-    const object = await this.#deps.router.driven(id);
-    const answer = await object.ask((backing) => {
-      if (backing.where === 'there')
-        throw new StorageError('not_owner', `object ${id} is not served here any more`);
-      return this.#act(object, backing, request);
-    }, 'another host');
+    const answer = isOfMoment(request)
+      ? await this.#deps.held.serve(id, request, async () => this.#deps.router.driven(id))
+      : await this.#serve(await this.#deps.router.driven(id), request);
     const head = { sizeBytes: 0, allocatedBytes: 0, result: 0, epoch: 0, isVolume: true };
     return { kind: message.kind, head: encodeAnswerHead(head), payload: encodeCare(answer) };
+  }
+
+  #serve(object: RoutedObject, request: CareRequest): Promise<CareAnswer> {
+    return object.ask((backing) => {
+      if (backing.where === 'there')
+        throw new StorageError('not_owner', `object ${object.id} is not served here any more`);
+      return this.#act(object, backing, request);
+    }, 'another host');
   }
 
   async #forward(id: ObjectId, owner: HostId, request: CareRequest): Promise<CareAnswer> {
@@ -108,10 +115,11 @@ export class ClusterCare {
   async #rollBack(object: RoutedObject, request: RollBack): Promise<CareAnswer> {
     const { snapshots } = this.#deps;
     const { id } = object;
-    const before = { name: request.before, createdNs: BigInt(request.createdNs) };
-    const standing = await snapshots.find(id, before.name);
+    const { before: name } = request;
+    const before = name === undefined ? undefined : { name, createdNs: BigInt(request.createdNs) };
+    const standing = before && (await snapshots.find(id, before.name));
     // Both are committed at once: it was done, and the answer lost.
-    if (standing?.createdNs === before.createdNs) return {};
+    if (standing && standing.createdNs === before.createdNs) return {};
     if (standing) throw new StorageError('exists', `snapshot ${before.name} exists already`);
     const to = await snapshots.get(id, request.name);
     await object.sync();
@@ -131,7 +139,7 @@ export class ClusterCare {
   async #replace(
     backing: Backing,
     to: SnapshotRecord,
-    before: Pick<SnapshotRecord, 'name' | 'createdNs'>,
+    before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void> {
     const { host, records, volumes } = this.#deps;
     const { id } = backing.object;
@@ -144,4 +152,8 @@ export class ClusterCare {
     await volumes.rollBack(tenure, to, before);
     tenure.end(new StorageError('fenced', 'the volume has been rolled back'));
   }
+}
+
+function isOfMoment(request: CareRequest | HoldRequest): request is HoldRequest {
+  return ['hold', 'mark', 'letGo', 'copied'].includes(request.do);
 }

@@ -32,7 +32,7 @@ import { PeerLinks } from './peers/peer-link.ts';
 import type { Moved } from './peers/peer-service.ts';
 import { PeerService } from './peers/peer-service.ts';
 import { promoteFile } from './promotion.ts';
-import type { Backing } from './backing.ts';
+import { letGo } from './backing.ts';
 import { RoutedObject } from './routed-object.ts';
 
 /** How long the last flush of an object may take when the router is closed. */
@@ -393,11 +393,4 @@ export class ObjectRouter implements Objects {
     this.#last.set(id, settled);
     return turn;
   }
-}
-
-/** Its tenure is over, however that came: what it had in memory is nobody's any more. */
-async function letGo(stale: Backing): Promise<void> {
-  if (stale.where === 'there') return;
-  stale.tenure.end(new StorageError('fenced', 'the tenure has ended'));
-  await stale.object.abandon();
 }

@@ -2,6 +2,7 @@
 
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { placeOrigin, placeWords } from '../format/place.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { CareAnswer, SpaceUse, VolumeRequest } from '../ports/volume-care.ts';
 import type { SnapshotRecords } from '../registry/snapshot-records.ts';
@@ -84,6 +85,15 @@ export class VolumeCare {
     return made;
   }
 
+  /** The same of this very moment, all of whose changes are acknowledged; `settle` says what became of it. */
+  mark(name: string, createdNs: bigint): void {
+    this.#deps.assertWritable();
+    if (this.#begun.has(name)) throw standing(name);
+    const made = this.#freeze(name, createdNs).finally(() => this.#begun.delete(name));
+    made.catch(() => {});
+    this.#begun.set(name, { createdNs, made });
+  }
+
   /** Wins space back until there is no more worth winning. */
   async compact(): Promise<void> {
     const { destager, checkpointer } = this.#deps;
@@ -98,14 +108,19 @@ export class VolumeCare {
   }
 
   async #keep(name: string, createdNs: bigint): Promise<void> {
-    const { map, destager, checkpointer, sequencer, snapshots, tenure } = this.#deps;
-    const id = tenure.objectId;
-    const found = await snapshots.find(id, name);
+    const { snapshots, tenure } = this.#deps;
+    const found = await snapshots.find(tenure.objectId, name);
     // The same one, whose answer was lost.
     if (found?.createdNs === createdNs) return;
     if (found) throw standing(name);
+    await this.#freeze(name, createdNs);
+  }
+
+  #freeze(name: string, createdNs: bigint): Promise<void> {
+    const { map, destager, checkpointer, sequencer, snapshots, tenure } = this.#deps;
+    const id = tenure.objectId;
     const usedBytes = map.dataBlocks * blockBytes;
-    await destager.snapshot((head) => {
+    return destager.snapshot((head) => {
       const at = sequencer.last;
       checkpointer.noteSnapshot(at);
       return snapshots.writes(id, { name, createdNs, at, usedBytes, head });
@@ -143,13 +158,18 @@ export class VolumeCare {
     return flattened(true, end, copiedBlocks);
   }
 
+  /** An estimate: pages of the map count too, and blocks that were overwritten since the checkpoint. */
   async #space(): Promise<SpaceUse> {
     const { checkpointer, committer, map } = this.#deps;
-    const { liveBytes } = await checkpointer.plan();
     const usedBytes = map.dataBlocks * blockBytes;
-    const isClone = committer.head.ancestors.length > 0;
-    const uniqueBytes = Math.min(usedBytes, liveBytes + map.journalBlocks * blockBytes);
-    return { uniqueBytes, sharedBytes: isClone ? usedBytes - uniqueBytes : 0 };
+    if (committer.head.ancestors.length === 0) return { uniqueBytes: usedBytes, sharedBytes: 0 };
+    const { liveBytes } = await checkpointer.plan();
+    const { delta } = map;
+    const rows = delta.sortedDataRows();
+    const ownRows = rows.filter((row) => placeOrigin(delta.words, row * placeWords) === 0).length;
+    const ownBytes = liveBytes + (ownRows + map.journalBlocks) * blockBytes;
+    const uniqueBytes = Math.min(usedBytes, ownBytes);
+    return { uniqueBytes, sharedBytes: usedBytes - uniqueBytes };
   }
 }
 

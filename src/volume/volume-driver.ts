@@ -116,21 +116,29 @@ export class VolumeDriver implements ObjectDriver {
     return SnapshotView.open({ ...this.#deps, ...this.#shared }, id, snapshot.head);
   }
 
+  /** Keeps the volume as it is now. `unavailable` where it is not open. */
+  mark(id: ObjectId, name: string, createdNs: bigint): void {
+    this.#opened(id).care.mark(name, createdNs);
+  }
+
+  /** Why writers of a volume wait, if they do. */
+  waiting(id: ObjectId): string | undefined {
+    return this.#open.get(id)?.status().waiting;
+  }
+
   /** `unavailable` where the volume is not open. */
   async act(id: ObjectId, request: VolumeRequest): Promise<CareAnswer> {
-    const volume = this.#open.get(id);
-    if (!volume) throw new StorageError('unavailable', `volume ${id} is not open here`);
-    return volume.care.act(request);
+    return this.#opened(id).care.act(request);
   }
 
   /**
-   * Makes a volume what a snapshot is, and a snapshot of what it was. It is not open, all of it is on
+   * Makes a volume what a snapshot is, and a snapshot `before` of what it was. It is not open, all of it is on
    * the backend, and the tenure is used up by this.
    */
   async rollBack(
     tenure: Tenure,
     to: SnapshotRecord,
-    before: Pick<SnapshotRecord, 'name' | 'createdNs'>,
+    before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void> {
     const { heads, snapshots, checksum, log } = this.#deps;
     const { objectId: id, signal } = tenure;
@@ -145,7 +153,7 @@ export class VolumeDriver implements ObjectDriver {
     const deps = { tenure, heads, checksum, log, uploader, segmentBytes, lineage, keptLineage };
     const usedBytes = head.dataBlocks * limits.blockBytes;
     await rollBack(deps, head, kept, (at, encoded) =>
-      snapshots.writes(id, { ...before, at, usedBytes, head: encoded }),
+      before ? snapshots.writes(id, { ...before, at, usedBytes, head: encoded }) : [],
     );
   }
 
@@ -188,6 +196,12 @@ export class VolumeDriver implements ObjectDriver {
   unfinished(): Promise<ObjectId[]> {
     const names = this.#deps.disk.list(this.#deps.journalFolder);
     return Promise.resolve(names.flatMap((name) => asObjectId(name) ?? []));
+  }
+
+  #opened(id: ObjectId): Volume {
+    const volume = this.#open.get(id);
+    if (!volume) throw new StorageError('unavailable', `volume ${id} is not open here`);
+    return volume;
   }
 
   #uploader({ buckets, sources }: Lineage, signal: AbortSignal): SegmentUploader {

@@ -45,11 +45,11 @@ class Front {
   private constructor(world: ClusterWorld, host: WorldHost, fileSystem: WharfFileSystem) {
     this.host = host;
     this.fileSystem = fileSystem;
-    const { care, volumes, snapshots, registry, id } = host;
+    const { care, volumes, snapshots, registry, router, id } = host;
     const { clock, log } = world;
     const collect = (object: ObjectId) => void care.ask(object, { do: 'collect' }).catch(() => {});
     const tree = new SnapshotTree(new Namespace(registry, salt), id);
-    this.maker = new SnapshotMaker({ tree, snapshots, care, collect, clock, log });
+    this.maker = new SnapshotMaker({ tree, snapshots, objects: router, care, collect, clock, log });
     this.changes = new VdiskChanges({ fileSystem, caller, tellKernel: async () => {} });
     this.snapshots = new VdiskSnapshots({
       ...{ changes: this.changes, care, snapshots, clock, checksum: tableChecksum() },

@@ -29,6 +29,8 @@ import { ClusterCare } from '../../src/router/cluster-care.ts';
 import { ClusterLocks } from '../../src/router/locks/cluster-locks.ts';
 import { isLockMessage } from '../../src/router/locks/lock-service.ts';
 import { Membership } from '../../src/router/members/membership.ts';
+import { HeldObjects } from '../../src/router/moments/held-objects.ts';
+import { Moments } from '../../src/router/moments/moments.ts';
 import { ObjectRouter } from '../../src/router/object-router.ts';
 import { ReplicaKeeper } from '../../src/router/moves/replica-keeper.ts';
 import { takeOver } from '../../src/router/moves/takeover.ts';
@@ -61,6 +63,7 @@ export interface WorldHost {
   readonly locks: ClusterLocks;
   readonly care: ClusterCare;
   readonly registry: Registry;
+  readonly moments: Moments;
   readonly snapshots: SnapshotRecords;
   readonly volumes: VolumeDriver;
   readonly disk: MemoryDisk;
@@ -156,9 +159,22 @@ export class ClusterWorld implements AsyncDisposable {
       ...{ host: id, membership, hosts, router, peers, clock, log },
     });
     const snapshots = new SnapshotRecords(registry);
-    const { volumes } = drivers;
+    const { volumes, files } = drivers;
+    const held = new HeldObjects({ host: id, records, snapshots, volumes, files, clock, log });
     const care: ClusterCare = new ClusterCare({
-      ...{ host: id, membership, hosts, router, peers, records, snapshots, volumes },
+      ...{ host: id, membership, hosts, router, peers, records, snapshots, volumes, held },
+    });
+    const random = seededRandom(this.#instances);
+    const moments = new Moments({
+      ...{ host: id, records },
+      membership,
+      router,
+      peers,
+      hosts,
+      held,
+      care,
+      random,
+      clock,
     });
     const keeper = new ReplicaKeeper({
       ...{ replicas, records, hosts, host: id, clock, log },
@@ -174,7 +190,8 @@ export class ClusterWorld implements AsyncDisposable {
       endWork(drivers.volumes);
     };
     return {
-      ...{ id, registry, router, locks, care, snapshots, disk, renewing, takenOver, volumes },
+      ...{ id, registry, router, locks, care, moments, snapshots, disk },
+      ...{ renewing, takenOver, volumes },
       recover: async () =>
         recoverUnfinished(
           { host: id, router, records, tails: drivers.volumes.tails, log },

@@ -63,7 +63,7 @@ export class SnapshotWorld {
     );
     const tree = new SnapshotTree(namespace, host);
     const care = { ask: (id: ObjectId, request: CareRequest) => this.#care(id, request) };
-    const maker = new SnapshotMaker({ tree, snapshots, care, collect() {}, clock, log });
+    const maker = new SnapshotMaker({ tree, snapshots, objects, care, collect() {}, clock, log });
     return { fs, kept, tree, maker };
   }
 

@@ -19,7 +19,7 @@ const countedExtentsMax = 1000;
 const diskMode = 0o600;
 
 export interface VdiskChangesDeps {
-  readonly fileSystem: FileSystem & Pick<WharfFileSystem, 'isInUse' | 'settleReplaced'>;
+  readonly fileSystem: FileSystem & Pick<WharfFileSystem, 'isInUse'>;
   /** Resolves when this host's kernel knows. */
   readonly tellKernel: (change: NamespaceChange) => Promise<void>;
   /** Whose the new disks are. */
@@ -86,7 +86,12 @@ export class VdiskChanges {
   /** Its content and size are others, and nobody has written them through a file system. */
   async noteReplaced({ ino }: Attributes): Promise<void> {
     const { fileSystem, tellKernel } = this.#deps;
-    await fileSystem.settleReplaced(ino);
+    await fileSystem.open(ino);
+    try {
+      await fileSystem.change(ino, { modifiedNs: 'now' });
+    } finally {
+      await fileSystem.release(ino);
+    }
     await tellKernel({ kind: 'inode', ino, what: 'data' });
   }
 

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Ino, ObjectId } from '../../../src/core/units.ts';
+import { objectId } from '../../../src/core/units.ts';
 import { rootIno } from '../../../src/ports/file-system.ts';
 import { prefixRange } from '../../../src/ports/registry.ts';
 import type { SnapshotHost } from '../../support/snapshot-world.ts';
@@ -189,6 +190,19 @@ describe('making a snapshot', () => {
     assert.equal(await world.snapshots.find(object, 's'), undefined);
     await assert.rejects(a.fs.lookup(vm, '.snapshots'), { code: 'not_found' });
     await world.snapshot(a, vm, disk, 's');
+  });
+
+  test('leaves no copies of files where it fails', async () => {
+    await using made = await pair();
+    const { world, a, vm } = made;
+    const copy = objectId('c'.repeat(32));
+    const what = { createdNs: 1n, volumes: [], files: [copy] };
+    const making = a.maker.make(vm, 's', what, async () => {
+      await world.objects.create(copy, 'file');
+      throw new Error('the disk failed');
+    });
+    await assert.rejects(making, /the disk failed/);
+    assert.equal(world.objects.ids().has(copy), false);
   });
 
   test('shows nothing of a volume whose snapshot was deleted meanwhile', async () => {
