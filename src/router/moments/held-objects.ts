@@ -10,6 +10,7 @@
  */
 
 import { describeError, StorageError } from '../../core/errors.ts';
+import type { Eventually } from '../../core/eventually.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
 import { within } from '../../core/within.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -77,7 +78,7 @@ export class HeldObjects {
   async serve(
     id: ObjectId,
     request: HoldRequest,
-    opened: () => Promise<RoutedObject>,
+    opened: () => Eventually<RoutedObject>,
   ): Promise<CareAnswer> {
     switch (request.do) {
       case 'hold':

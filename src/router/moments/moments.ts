@@ -183,7 +183,7 @@ export class Moments {
 
   /** Once: a lost answer is a failure. */
   async #ask({ id, object, link }: Member, request: HoldRequest): Promise<CareAnswer> {
-    if (!link) return this.#deps.held.serve(id, request, () => Promise.resolve(object));
+    if (!link) return this.#deps.held.serve(id, request, () => object);
     const asked = { kind: peerKind.care, payload: encodeCare(request) };
     return decodeCareAnswer((await link.ask(id, asked)).payload);
   }
