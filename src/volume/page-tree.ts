@@ -210,6 +210,23 @@ export class PageTree {
     }
   }
 
+  /** What a page of these places holds, read anew and not kept in memory. */
+  async loadPage(
+    places: Uint32Array,
+    at: number,
+    { level, firstBlock }: { readonly level: number; readonly firstBlock: number },
+  ): Promise<Uint32Array> {
+    const origin = placeOrigin(places, at);
+    const bytes = await readChunk(this.#sources, places, at);
+    const page = decodeMapPage(bytes);
+    if (page.level !== level || page.firstBlock !== firstBlock)
+      throw new StorageError('corrupt', 'a page of the block map stands in the wrong place', {
+        detail: { level, firstBlock, found: { level: page.level, firstBlock: page.firstBlock } },
+      });
+    shiftOrigins(page.words, origin);
+    return page.words;
+  }
+
   close(): void {
     if (this.#root !== undefined && !(this.#root instanceof Promise)) this.#budget.drop(this.#root);
     this.#root = undefined;
@@ -281,7 +298,7 @@ export class PageTree {
 
   #loadRoot(): Promise<void> {
     const level = this.#rootLevel;
-    const loading = this.#fetch(this.#rootPlace, 0, level, 0).then(
+    const loading = this.loadPage(this.#rootPlace, 0, { level, firstBlock: 0 }).then(
       (words) => this.#adoptRoot(newPage(level, 0, words)),
       (error: unknown) => {
         this.#root = undefined;
@@ -299,7 +316,7 @@ export class PageTree {
     const firstBlock = parent.firstBlock + slot * pageSpan(level);
     // The parent is in use while the load runs, so that it is not evicted from above the child.
     parent.loads += 1;
-    const loading = this.#fetch(parent.words, slot * placeWords, level, firstBlock)
+    const loading = this.loadPage(parent.words, slot * placeWords, { level, firstBlock })
       .then(
         (words) => this.link(newPage(level, firstBlock, words, { parent, slot })),
         (error: unknown) => {
@@ -313,23 +330,6 @@ export class PageTree {
     loading.catch(() => {});
     parent.children[slot] = loading;
     return loading;
-  }
-
-  async #fetch(
-    places: Uint32Array,
-    at: number,
-    level: number,
-    firstBlock: number,
-  ): Promise<Uint32Array> {
-    const origin = placeOrigin(places, at);
-    const bytes = await readChunk(this.#sources, places, at);
-    const page = decodeMapPage(bytes);
-    if (page.level !== level || page.firstBlock !== firstBlock)
-      throw new StorageError('corrupt', 'a page of the block map stands in the wrong place', {
-        detail: { level, firstBlock, found: { level: page.level, firstBlock: page.firstBlock } },
-      });
-    shiftOrigins(page.words, origin);
-    return page.words;
   }
 }
 

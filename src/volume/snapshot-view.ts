@@ -7,6 +7,7 @@ import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
+import type { Head } from '../format/head.ts';
 import { decodeHead } from '../format/head.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
@@ -14,6 +15,7 @@ import type { Clock } from '../ports/clock.ts';
 import { BlockMap } from './block-map.ts';
 import { BlockReader } from './block-reader.ts';
 import { openLineage } from './lineage.ts';
+import type { MapState } from './map-diff.ts';
 import type { PageBudget } from './page-budget.ts';
 import { PageTree } from './page-tree.ts';
 import { applyTail } from './recovery.ts';
@@ -29,8 +31,9 @@ export interface SnapshotViewDeps
   readonly budget: PageBudget;
 }
 
-export class SnapshotView {
+export class SnapshotView implements MapState {
   readonly sizeBytes: number;
+  readonly ancestors: readonly ObjectId[];
   readonly #map: BlockMap;
   readonly #reader: BlockReader;
   readonly #clock: Clock;
@@ -42,14 +45,15 @@ export class SnapshotView {
       readonly reader: BlockReader;
       readonly clock: Clock;
       readonly stop: AbortController;
-      readonly sizeBytes: number;
+      readonly head: Head;
     },
   ) {
     this.#map = map;
     this.#reader = parts.reader;
     this.#clock = parts.clock;
     this.#stop = parts.stop;
-    this.sizeBytes = parts.sizeBytes;
+    this.sizeBytes = parts.head.volumeBytes;
+    this.ancestors = parts.head.ancestors;
   }
 
   /** `encodedHead`: the one that the snapshot keeps, of volume `id`. */
@@ -72,7 +76,7 @@ export class SnapshotView {
       },
     };
     const reader = new BlockReader({ map, journal, sources, checksum });
-    return new SnapshotView(map, { reader, clock, stop, sizeBytes: head.volumeBytes });
+    return new SnapshotView(map, { reader, clock, stop, head });
   }
 
   /** As `DataObject.allocatedBytes`. */

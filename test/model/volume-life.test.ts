@@ -2,7 +2,7 @@
  * The life of volumes against plain bytes in memory: random writes, discards, sizes, snapshots,
  * rollbacks, clones of clones, flattening, compaction and deletion, with a backend that refuses and
  * loses answers and a host that dies. Everything reads as it should, every snapshot and every clone
- * too.
+ * too, and what is said to differ between two snapshots makes the one of the other.
  */
 
 import assert from 'node:assert/strict';
@@ -11,6 +11,7 @@ import { KiB } from '../../src/core/units.ts';
 import { seededRandom } from '../../src/platform/random.ts';
 import { isForClone, nameForClone } from '../../src/registry/snapshot-records.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { checkDifferences, differencesOf } from '../support/differences.ts';
 import { VolumeWorld } from '../support/volume-world.ts';
 
 const bytesMax = 256 * KiB;
@@ -31,7 +32,7 @@ class Life {
   readonly #random: () => number;
   readonly #seed: number;
   #number = 0;
-  counts = { snapshots: 0, rollbacks: 0, clones: 0, flattened: 0, crashes: 0 };
+  counts = { snapshots: 0, rollbacks: 0, clones: 0, flattened: 0, crashes: 0, differences: 0 };
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -67,6 +68,7 @@ class Life {
         const found = await this.#read(disk, name);
         assert.ok(Buffer.compare(found, bytes) === 0, `${what}: snapshot ${name}`);
       }
+      await this.#compareSnapshots(disk);
     }
   }
 
@@ -131,6 +133,18 @@ class Life {
     assert.equal(await view.read(0, found), found.length);
     await view.close();
     return found;
+  }
+
+  /** Neighbours, and others: back and forth in time. */
+  async #compareSnapshots({ world, snapshots }: Disk): Promise<void> {
+    const names = [...snapshots.keys()];
+    for (const [index, name] of names.entries())
+      for (const other of new Set([names[index + 1] ?? name, this.#any(names) as string])) {
+        const found = await differencesOf(world, name, other);
+        const [before, after] = [snapshots.get(name), snapshots.get(other)] as Uint8Array[];
+        checkDifferences(world, found, before as Uint8Array, after as Uint8Array);
+        this.counts.differences += found.length;
+      }
   }
 
   async #deleteSnapshot(disk: Disk): Promise<void> {
@@ -238,7 +252,7 @@ const first = Number(process.env['WHARF_SEED'] ?? 1);
 const count = process.env['WHARF_SEED'] === undefined ? 16 : 1;
 
 test(`${count} families of volumes read as they should, whatever is done to them`, async () => {
-  const sums = { snapshots: 0, rollbacks: 0, clones: 0, flattened: 0, crashes: 0 };
+  const sums = { snapshots: 0, rollbacks: 0, clones: 0, flattened: 0, crashes: 0, differences: 0 };
   for (let seed = first; seed < first + count; seed += 1) {
     const life = new Life(seed);
     await life.begin();
