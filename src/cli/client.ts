@@ -103,22 +103,74 @@ export function nameInVpool(path: string): string {
   );
 }
 
+/** `PATH@SNAPSHOT`, or a path alone. */
+export function splitSnapshot(text: string): { readonly path: string; readonly name?: string } {
+  const [, path, name] = /^(.+)@([^/@]+)$/.exec(text) ?? [];
+  return path === undefined || name === undefined ? { path: text } : { path, name };
+}
+
+interface Refusal {
+  readonly error?: string;
+  readonly code?: string;
+}
+
 export async function call<T>(
   admin: string,
   method: 'GET' | 'POST',
   path: string,
   query: Readonly<Record<string, string>> = {},
 ): Promise<T> {
+  const response = await send(admin, method, path, query);
+  const body = (await response.json()) as T & Refusal;
+  if (response.ok) return body;
+  throw refused(body, response);
+}
+
+/** An answer that comes as it is made, line by line. Rejects where it ends in the middle. */
+export async function* callForLines(
+  admin: string,
+  path: string,
+  query: Readonly<Record<string, string>>,
+): AsyncGenerator<object> {
+  const response = await send(admin, 'GET', path, query);
+  if (!response.ok || !response.body) throw refused((await response.json()) as Refusal, response);
+  let rest = '';
+  try {
+    for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) {
+        const parsed = JSON.parse(line) as Refusal;
+        if (parsed.error !== undefined) throw refused(parsed, response);
+        yield parsed;
+      }
+    }
+  } catch (error) {
+    if (error instanceof TypeError) throw gone(admin);
+    throw error;
+  }
+}
+
+async function send(
+  admin: string,
+  method: 'GET' | 'POST',
+  path: string,
+  query: Readonly<Record<string, string>>,
+): Promise<Response> {
   const url = new URL(path, admin);
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
-  let response: Response;
   try {
-    response = await fetch(url, { method });
+    return await fetch(url, { method });
   } catch {
-    throw new CliError(`the daemon at ${admin} does not answer`, exitCode.unreachable);
+    throw gone(admin);
   }
-  const body = (await response.json()) as T & { error?: string; code?: string };
-  if (response.ok) return body;
-  const code = body.code === 'not_found' ? exitCode.notFound : exitCode.failed;
-  throw new CliError(body.error ?? `the daemon answered ${response.status}`, code);
+}
+
+function gone(admin: string): CliError {
+  return new CliError(`the daemon at ${admin} does not answer`, exitCode.unreachable);
+}
+
+function refused({ error, code }: Refusal, { status }: Response): CliError {
+  const exit = code === 'not_found' ? exitCode.notFound : exitCode.failed;
+  return new CliError(error ?? `the daemon answered ${status}`, exit);
 }

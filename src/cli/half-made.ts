@@ -1,6 +1,6 @@
 /**
- * Work that leaves nothing half-made: what it makes has a temporary name until it is whole, and that
- * name goes when the work fails or somebody interrupts it. A process that was interrupted ends by the
+ * Work that leaves nothing half-made: what it has made so far is undone when it fails or somebody
+ * interrupts it. A process that was interrupted ends by the
  * signal: a write that still waits in the kernel would keep it from ending in any other way.
  */
 
@@ -13,14 +13,19 @@ const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 class Interrupted extends Error {}
 
 export interface Making {
-  /** On this machine. */
-  readonly temporary: string;
-  /** Makes it, and is not interrupted. */
+  /** Is not interrupted. */
   readonly begin: () => Promise<unknown>;
+  /** The work that was interrupted may still be under way. */
+  readonly undo: () => Promise<unknown>;
+}
+
+/** What has a temporary name on this machine until it is whole. */
+export function making(temporary: string, begin: () => Promise<unknown>): Making {
+  return { begin, undo: () => rm(temporary, { force: true }) };
 }
 
 export async function orNothing<T>(
-  { temporary, begin }: Making,
+  { begin, undo }: Making,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
@@ -34,7 +39,7 @@ export async function orNothing<T>(
     await begin();
     return await Promise.race([aborted(stop.signal), work(stop.signal)]);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await undo();
     throw error;
   } finally {
     for (const name of signals) process.removeListener(name, onSignal);

@@ -23,6 +23,9 @@ import {
 } from './reports.ts';
 import type { UpOptions } from './up.ts';
 import { up } from './up.ts';
+import { diffVdisk } from './vdisk-diff.ts';
+import { applyIncrement } from './vdisk-apply.ts';
+import type { ExportOptions } from './vdisk-export.ts';
 import { exportVdisk } from './vdisk-export.ts';
 import { importVdisk } from './vdisk-import.ts';
 import type { RecoverOptions } from './vpool-recover.ts';
@@ -132,12 +135,21 @@ asking(vdisks, 'delete <path>', 'remove it and its data')
   .action((path: string, options: GlobalOptions & { yes?: boolean }) => deleteVdisk(path, options));
 asking(vdisks, 'import <file> <path>', 'make one of an image: raw, qcow2, vmdk, vhdx; -: of a pipe')
   .option('--format <format>', 'of the image; otherwise its content says it')
-  .option('--force', 'replace a vDisk of that name')
-  .action((file: string, path: string, options: CopyOptions) => importVdisk(file, path, options));
-asking(vdisks, 'export <path> <file>', 'make an image of one; -: into a pipe')
+  .option('--force', 'replace a vDisk of that name; with --apply: roll it back first')
+  .option('--apply', 'bring a copy to the next snapshot by an increment of `export --since`')
+  .action((file: string, path: string, options: CopyOptions & { apply?: boolean }) =>
+    options.apply === true ? applyIncrement(file, path, options) : importVdisk(file, path, options),
+  );
+asking(vdisks, 'export <path> <file>', 'make an image of one or of PATH@SNAPSHOT; -: into a pipe')
   .option('--format <format>', 'of the image: raw, qcow2, vmdk or vhdx', 'raw')
   .option('--force', 'replace a file of that name')
-  .action((path: string, file: string, options: CopyOptions) => exportVdisk(path, file, options));
+  .option('--since <snapshot>', 'an increment: only what changed since then')
+  .action((path: string, file: string, options: ExportOptions) => exportVdisk(path, file, options));
+asking(
+  vdisks,
+  'diff <from> <to>',
+  'what changed from PATH@A to PATH@B, or to PATH as it is now',
+).action((from: string, to: string, options: GlobalOptions) => diffVdisk(from, to, options));
 asking(
   vdisks,
   'clone <source> <path>',

@@ -42,7 +42,7 @@ export async function* piecesOfFile(file: FileHandle, sizeBytes: number): AsyncG
 
 const becameShorter = () => new Error('it has become shorter while it was read');
 
-async function readFully(file: FileHandle, offset: number, into: Buffer): Promise<void> {
+export async function readFully(file: FileHandle, offset: number, into: Buffer): Promise<void> {
   for (let done = 0; done < into.length; ) {
     const { bytesRead } = await file.read(into, done, into.length - done, offset + done);
     if (bytesRead === 0) throw becameShorter();

@@ -9,7 +9,7 @@ import type { VdiskReport } from '../daemon/endpoints.ts';
 import { formatSize, formatTime } from '../daemon/units.ts';
 import { call, nameInVpool } from './client.ts';
 import { exitCode } from './exit-code.ts';
-import { orNothing } from './half-made.ts';
+import { making, orNothing } from './half-made.ts';
 import type { CopyOptions, Vpool } from './image-place.ts';
 import { fail, findVpool, refuseFormat, standingAt, temporaryName } from './image-place.ts';
 import type { Raw, Source } from './import-source.ts';
@@ -38,7 +38,7 @@ export async function importVdisk(from: string, path: string, options: CopyOptio
   const creating = { path: vpoolName + temporary, size };
   const begin = () => call(admin, 'POST', '/v1/vdisk/create', creating);
   const progress = new Progress(source.sizeBytes);
-  const imported = await orNothing({ temporary: target, begin }, async (signal) => {
+  const imported = await orNothing(making(target, begin), async (signal) => {
     await fill(target, source, progress, signal);
     const replace = options.force === true ? '1' : '0';
     const renaming = { path: temporary, to: folder + name, replace };

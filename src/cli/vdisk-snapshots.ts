@@ -5,7 +5,7 @@ import { formatSize } from '../daemon/units.ts';
 import type { SnapshotReport } from '../frontend/admin/vdisk-snapshots.ts';
 import type { VmSnapshotReport } from '../frontend/admin/vm-snapshots.ts';
 import type { CareAnswer, CompactionReport } from '../ports/volume-care.ts';
-import { call, findAdmin, insideVpool, nameInVpool } from './client.ts';
+import { call, findAdmin, insideVpool, nameInVpool, splitSnapshot } from './client.ts';
 import { confirm } from './confirm.ts';
 import { patiently } from './patience.ts';
 import { Progress } from './progress.ts';
@@ -125,7 +125,7 @@ export async function cloneVdisk(
   newPath: string,
   options: GlobalOptions,
 ): Promise<void> {
-  const [, path = source, name] = /^(.+)@([^/@]+)$/.exec(source) ?? [];
+  const { path, name } = splitSnapshot(source);
   const asked = { ...query(path, name), to: nameInVpool(newPath) };
   type Cloned = VdiskReport & { readonly clonedFrom: string };
   const made = await ask<Cloned>(path, options, '/v1/vdisk/clone', asked);

@@ -7,6 +7,7 @@ import { hostId } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import type { Endpoints } from '../frontend/admin/server.ts';
 import { VdiskChanges } from '../frontend/admin/vdisk-changes.ts';
+import { VdiskDiff } from '../frontend/admin/vdisk-diff.ts';
 import { VdiskSnapshots } from '../frontend/admin/vdisk-snapshots.ts';
 import { VmSnapshots } from '../frontend/admin/vm-snapshots.ts';
 import { walkVdisks } from '../frontend/admin/vdisks.ts';
@@ -211,6 +212,8 @@ export function daemonEndpoints(
     prepare: (id, head) => volumes.prepare(id, head),
     host: hostId(settings.host),
   });
+  const view = volumes.view.bind(volumes);
+  const diff = new VdiskDiff({ ...stack, changes, objectOf, view });
   const vdisk = async (query: URLSearchParams) => {
     const path = pathOf(query);
     return { path, attributes: await changes.find(path) };
@@ -269,6 +272,7 @@ export function daemonEndpoints(
     ...vdiskEndpoints({ changes, report, pathOf, refuseReadOnly }),
     ...snapshotEndpoints({
       ...{ fileSystem, snapshots, vms, care: stack.care, report, pathOf, objectOf, refuseReadOnly },
+      diff,
       find: (path) => changes.find(path),
     }),
     'POST /v1/vdisk/move': async (query) => {

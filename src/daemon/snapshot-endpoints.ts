@@ -2,6 +2,7 @@
 
 import { StorageError } from '../core/errors.ts';
 import type { Endpoints, Query } from '../frontend/admin/server.ts';
+import type { VdiskDiff } from '../frontend/admin/vdisk-diff.ts';
 import type { VdiskSnapshots } from '../frontend/admin/vdisk-snapshots.ts';
 import type { VmSnapshots } from '../frontend/admin/vm-snapshots.ts';
 import { walkVdisks } from '../frontend/admin/vdisks.ts';
@@ -14,6 +15,7 @@ export interface SnapshotEndpointsDeps {
   readonly fileSystem: FileSystem;
   readonly snapshots: VdiskSnapshots;
   readonly vms: VmSnapshots;
+  readonly diff: VdiskDiff;
   readonly care: Pick<ClusterCare, 'ask'>;
   readonly report: (path: string, attributes: Attributes) => Promise<VdiskReport>;
   /** Inside the vPool, by the name of the parameter that holds it. */
@@ -29,7 +31,8 @@ type Change = (act: (path: string, query: Query) => Promise<object>) => Endpoint
 const nameOf = (query: Query) => query.get('name') ?? '';
 
 export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
-  const { fileSystem, snapshots, care, report, pathOf, find, objectOf, refuseReadOnly } = deps;
+  const { fileSystem, snapshots, diff, care, report, pathOf, find, objectOf, refuseReadOnly } =
+    deps;
   /** A change, by the path that it is made to. */
   const change: Change = (act) => async (query) => {
     refuseReadOnly();
@@ -40,6 +43,16 @@ export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
     'GET /v1/vdisk/snapshots': async (query) => {
       const path = pathOf(query);
       return { path, snapshots: await snapshots.list(path) };
+    },
+    'GET /v1/vdisk/snapshot': async (query) => {
+      const path = pathOf(query);
+      return { path, ...(await snapshots.show(path, nameOf(query))) };
+    },
+    'GET /v1/vdisk/diff': async (query) => {
+      const to = query.get('to') ?? undefined;
+      // As it is now is a snapshot as well.
+      if (to === undefined) refuseReadOnly();
+      return diff.lines(pathOf(query), query.get('since') ?? '', to);
     },
     'POST /v1/vdisk/snapshot/create': change(async (path, query) => ({
       ...{ path, ...(await snapshots.create(path, query.get('name') ?? undefined)) },

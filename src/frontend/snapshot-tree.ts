@@ -10,13 +10,14 @@ import { invariant } from '../core/invariant.ts';
 import type { FileName, HostId, Ino, ObjectId } from '../core/units.ts';
 import { fileName, ino as toIno } from '../core/units.ts';
 import type { Attributes } from '../ports/file-system.ts';
+import { rootIno } from '../ports/file-system.ts';
 import type { Compare, Write } from '../ports/registry.ts';
 import type { Inode, Kept, Namespace } from '../registry/namespace.ts';
 import { decodeEntry, deleteKey, isAbsent, isPresent, keys } from '../registry/namespace.ts';
 import { putInode } from '../registry/namespace.ts';
 import type { NamespaceChange } from '../registry/namespace-changes.ts';
 import { encodeRecord } from '../registry/record.ts';
-import { asLatin1, snapshotIsThere } from '../registry/snapshot-records.ts';
+import { asLatin1, asText, snapshotIsThere } from '../registry/snapshot-records.ts';
 import type { Place, Undertaking } from '../registry/snapshot-sets.ts';
 import {
   encodePlace,
@@ -178,6 +179,22 @@ export class SnapshotTree {
     if (place) await this.#remove(place, removal);
     removal.writes.push(deleteKey(placeKey(volume, snapshot)));
     return removal;
+  }
+
+  /** The file that shows a volume's snapshot, as `/vm1/.snapshots/NAME/disk.raw`. */
+  async pathOf(volume: ObjectId, snapshot: string): Promise<string | undefined> {
+    const namespace = this.#namespace;
+    let place = await findPlace(namespace.registry, volume, snapshot);
+    for (let path = ''; place; ) {
+      const { parent, cookie }: Place = place;
+      const [entry] = await namespace.listEntries(parent, cookie - 1n, 1);
+      if (entry?.cookie !== cookie) return undefined;
+      path = `/${asText(entry.name)}${path}`;
+      if (parent === rootIno) return path;
+      const folder = (await namespace.findInode(parent))?.record;
+      place = folder && (await this.#placeOf(folder));
+    }
+    return undefined;
   }
 
   /** The entry goes, and with the last one its folder, up to `.snapshots` itself. */

@@ -15,13 +15,14 @@
 import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
-import type { Compare, Registry, Transaction, Write } from '../ports/registry.ts';
+import type { Compare, Lease, Registry, Transaction, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
 const entriesPerRange = 200;
 const nameCharactersMax = 128;
 const idDigits = 32;
+const heldMs = 30_000;
 const nothing = () => Promise.resolve({ compares: [], writes: [] });
 
 export interface SnapshotRecord {
@@ -118,14 +119,33 @@ export class SnapshotRecords {
   }
 
   /**
-   * That the volume has no snapshots but those for clones, for a transaction to compare; undefined
-   * where it has some, or is a template.
+   * That the volume has no snapshots but those for clones and of moments, for a transaction to
+   * compare; undefined where it has some, or is a template.
    */
   async none(id: ObjectId): Promise<Compare | undefined> {
     const compare = await this.#mark(id);
     if (compare.is === 'absent') return compare;
-    for await (const { name } of this.list(id)) if (!isForClone(name)) return undefined;
+    for await (const { name } of this.list(id))
+      if (!isForClone(name) && !isOfMoment(name)) return undefined;
     return compare;
+  }
+
+  /** From now on the snapshot goes when the lease is released, or this process dies. `not_found`. */
+  async hold(
+    id: ObjectId,
+    name: string,
+  ): Promise<{ readonly record: SnapshotRecord; readonly lease: Lease }> {
+    const key = keyOf(id, name);
+    const lease = await this.#registry.grantLease(heldMs);
+    const found = await this.#registry.get(key);
+    if (found) {
+      const compares = [{ key, is: 'at', revision: found.revision } as const];
+      const writes = [{ key, put: found.value, lease: lease.id }];
+      const { committed } = await this.#registry.transact({ compares, writes });
+      if (committed) return { record: decode(key, found.value), lease };
+    }
+    await lease.release();
+    throw new StorageError('not_found', `no snapshot ${name}`);
   }
 
   /** False where there is none. `busy` where there are clones of it. `also` is done with it. */
@@ -229,6 +249,17 @@ export function nameForClone(clone: ObjectId): string {
 /** Whether the snapshot is there for a clone alone, and goes with it. */
 export function isForClone(name: string): boolean {
   return name.startsWith(forClone);
+}
+
+const ofMoment = '.moment-';
+
+/** Of a snapshot that is there for one question, and held by who asks. */
+export function nameOfMoment(digits: string): string {
+  return `${ofMoment}${digits}`;
+}
+
+export function isOfMoment(name: string): boolean {
+  return name.startsWith(ofMoment);
 }
 
 function cloneKey(clone: ObjectId, { parent, snapshot }: Descent): string {

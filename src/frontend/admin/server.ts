@@ -5,12 +5,16 @@
 
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { ErrorCode } from '../../core/errors.ts';
 import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
 
 export type Query = URLSearchParams;
+/** Come as they are made, each one line of JSON; an error in the middle is the last line. */
+export type Lines = AsyncGenerator<readonly object[]>;
 /** Answers with what becomes JSON, or with text. */
-export type Endpoint = (query: Query) => Promise<object | string>;
+export type Endpoint = (query: Query) => Promise<object | string | Lines>;
 /** By method and path, as `GET /v1/status`. */
 export type Endpoints = Readonly<Record<string, Endpoint>>;
 
@@ -34,7 +38,12 @@ export interface AdminServer {
 
 export async function openAdminServer(port: number, endpoints: Endpoints): Promise<AdminServer> {
   const server = createServer((request, response) => {
-    void answer(endpoints, request).then(({ status, body }) => {
+    void answer(endpoints, request).then(async ({ status, body }) => {
+      if (body instanceof Readable) {
+        response.writeHead(status, { 'content-type': 'application/x-ndjson', connection: 'close' });
+        // Fails when nobody listens any more.
+        return pipeline(body, response).catch(() => {});
+      }
       const isText = typeof body === 'string';
       const type = isText ? 'text/plain; version=0.0.4' : 'application/json';
       response.writeHead(status, { 'content-type': type, connection: 'close' });
@@ -65,7 +74,7 @@ function listen(server: Server, port: number): Promise<void> {
 async function answer(
   endpoints: Endpoints,
   request: IncomingMessage,
-): Promise<{ status: number; body: object | string }> {
+): Promise<{ status: number; body: object | string | Readable }> {
   const host = request.headers.host?.replace(/:\d+$/, '');
   if (host !== '127.0.0.1' && host !== 'localhost')
     return { status: 403, body: { error: 'only for this machine', code: 'access_denied' } };
@@ -73,9 +82,39 @@ async function answer(
   const endpoint = endpoints[`${request.method} ${url.pathname}`];
   if (!endpoint) return { status: 404, body: { error: 'no such endpoint', code: 'not_found' } };
   try {
-    return { status: 200, body: await endpoint(url.searchParams) };
+    const body = await endpoint(url.searchParams);
+    return { status: 200, body: isLines(body) ? await begin(body) : body };
   } catch (error) {
-    const code = isStorageError(error) ? error.code : 'failed';
-    return { status: statusOf[code] ?? 500, body: { error: describeError(error), code } };
+    const refusal = describe(error);
+    return { status: statusOf[refusal.code] ?? 500, body: refusal };
+  }
+}
+
+function describe(error: unknown): { readonly error: string; readonly code: ErrorCode } {
+  return { error: describeError(error), code: isStorageError(error) ? error.code : 'failed' };
+}
+
+function isLines(body: object | string): body is Lines {
+  return typeof body === 'object' && Symbol.asyncIterator in body;
+}
+
+/** What goes wrong before the first lines is an answer like any other. */
+async function begin(lines: Lines): Promise<Readable> {
+  const first = await lines.next();
+  const text = Readable.from(textOf(first, lines), { objectMode: false });
+  // Maybe nobody has read any of it.
+  text.once('close', () => void lines.return(undefined).catch(() => {}));
+  return text;
+}
+
+async function* textOf(
+  first: IteratorResult<readonly object[]>,
+  lines: Lines,
+): AsyncGenerator<string> {
+  try {
+    for (let next = first; next.done !== true; next = await lines.next())
+      yield next.value.map((line) => `${JSON.stringify(line)}\n`).join('');
+  } catch (error) {
+    yield `${JSON.stringify(describe(error))}\n`;
   }
 }

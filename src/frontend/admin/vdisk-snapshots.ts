@@ -97,6 +97,18 @@ export class VdiskSnapshots {
     return reports.sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1));
   }
 
+  /** `not_found`. */
+  async show(path: string, name: string): Promise<SnapshotReport & { readonly file: string }> {
+    checkSnapshotName(name);
+    const { snapshots, tree } = this.#deps;
+    const { id } = await this.#find(path);
+    const record = (await snapshots.find(id, name)) ?? refuseName(path, name);
+    const file = await tree.pathOf(id, name);
+    if (file === undefined)
+      throw new StorageError('not_found', `${path}@${name} is shown in no folder`);
+    return { ...(await this.#report(id, record)), file };
+  }
+
   /** `not_found`; `busy` where there are clones of it, or somebody has it open. */
   async delete(path: string, name: string): Promise<void> {
     checkSnapshotName(name);
