@@ -307,6 +307,18 @@ describe('increments', { skip: cannotMount }, () => {
       await renew();
     });
 
+  test('and images are made of snapshots of a disk that was renamed', async () => {
+    await done(here, 'rename', '/vm1/disk.raw', '/moved.raw');
+    await done(here, 'export', '/moved.raw@s1', file('again.raw'));
+    await done(here, 'export', '/moved.raw@s2', file('again'), '--since', 's1');
+    await done(here, 'rename', '/moved.raw', '/vm1/disk.raw');
+    for (const [one, other] of [
+      ['again.raw', 'full.raw'],
+      ['again', 's1-s2'],
+    ] as const)
+      assert.ok((await fs.readFile(file(one))).equals(await fs.readFile(file(other))), one);
+  });
+
   test('that can not be written leave neither a file nor a snapshot', async () => {
     const before = await namesAt(here, '/vm1/disk.raw');
     await fs.mkdir(file('full'));
