@@ -7,7 +7,6 @@
 
 import { isStorageError } from '../core/errors.ts';
 import { TaskGroup } from '../core/task-group.ts';
-import { encodeHead } from '../format/head.ts';
 import { placeWords } from '../format/place.ts';
 import { segmentKey } from '../format/segment-key.ts';
 import type { BlobStore } from '../ports/blob-store.ts';
@@ -19,6 +18,7 @@ import { planCompaction } from './compaction-plan.ts';
 import type { CompactorDeps } from './compactor.ts';
 import { Compactor } from './compactor.ts';
 import type { HeadCommitter } from './head-committer.ts';
+import { copyHead } from './head-copy.ts';
 import type { MapSegmentWriterDeps } from './map-segment-writer.ts';
 import { MapSegmentWriter } from './map-segment-writer.ts';
 import type { SourcesByOrigin } from './page-tree.ts';
@@ -55,6 +55,7 @@ export class Checkpointer {
   readonly #tasks: TaskGroup;
   readonly #compactor: Compactor;
   #usage: SegmentUsage | undefined;
+  #loading: Promise<SegmentUsage> | undefined;
   /** Segments up to here are not rewritten: a snapshot would keep the old ones all the same. */
   #newestSnapshot: SegmentName | undefined;
   #isCompacting = false;
@@ -114,8 +115,7 @@ export class Checkpointer {
 
   /** What compaction has to do, as far as the last checkpoint tells. */
   async plan(): Promise<CompactionReport> {
-    this.#usage ??= await this.#loadUsage();
-    const live = new Map(this.#usage.liveBytes());
+    const live = new Map((await this.#table()).liveBytes());
     const victims = this.#victims();
     const sum = (bytes: Iterable<number>) => [...bytes].reduce((total, some) => total + some, 0);
     return {
@@ -210,8 +210,7 @@ export class Checkpointer {
 
   async #checkpoint(relocate: Relocate | undefined): Promise<void> {
     const { map, committer, clock, log } = this.#deps;
-    this.#usage ??= await this.#loadUsage();
-    const usage = this.#usage;
+    const usage = await this.#table();
     const { head } = committer;
     const relocations = new Relocations();
     if (relocate) {
@@ -267,15 +266,10 @@ export class Checkpointer {
     return usage.collectable(times);
   }
 
-  /** A copy of it beside the segments: with the registry gone, the buckets are enough. */
-  async copyHead(): Promise<void> {
+  /** See head-copy.ts. */
+  copyHead(): Promise<void> {
     const { store, committer, checksum, sequencer, signal } = this.#deps;
-    const { head } = committer;
-    const key = `head/${segmentKey(head.epoch, sequencer.next()).slice('segment/'.length)}`;
-    await store.put(key, encodeHead(head, checksum), { signal });
-    const older = await store.list({ prefix: 'head/', signal });
-    const stale = older.blobs.map((blob) => blob.key).filter((blob) => blob < key);
-    await store.deleteMany(stale, { signal });
+    return copyHead(store, committer.head, sequencer.next(), { checksum, signal });
   }
 
   /** Writes the table; its own pieces are accounted for by whoever loads it. */
@@ -290,6 +284,12 @@ export class Checkpointer {
       usage.add(words, index * placeWords);
     });
     return words;
+  }
+
+  async #table(): Promise<SegmentUsage> {
+    this.#loading ??= this.#loadUsage();
+    this.#usage = await this.#loading;
+    return this.#usage;
   }
 
   async #loadUsage(): Promise<SegmentUsage> {

@@ -7,7 +7,6 @@
 import type { Head } from '../format/head.ts';
 import { encodeHead } from '../format/head.ts';
 import { placeWords } from '../format/place.ts';
-import { segmentKey } from '../format/segment-key.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Log } from '../ports/log.ts';
@@ -15,8 +14,10 @@ import type { Write } from '../ports/registry.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Heads } from '../registry/object-records.ts';
 import { loadUsage } from './checkpointer.ts';
+import { copyHead } from './head-copy.ts';
 import type { Lineage } from './lineage.ts';
 import { MapSegmentWriter } from './map-segment-writer.ts';
+import type { Bucket } from './recovery.ts';
 import { SegmentSequencer } from './segment-sequencer.ts';
 import type { SegmentName, SegmentUsage } from './segment-usage.ts';
 
@@ -44,6 +45,8 @@ export async function rollBack(
   const sequencer = new SegmentSequencer(objectId, epoch, { epoch: 0, sequence: 0 });
   const usage = await loadUsage(lineage.sources, head.usage, log);
   count(usage, head.usage, 'add');
+  // What died with the last checkpoint is not what the snapshot of the head reaches.
+  usage.noteDeaths({ epoch, sequence: 0 });
   for (const { epoch: made, first, last, origin } of head.tail)
     for (let sequence = first; origin === 0 && sequence <= last; sequence += 1)
       usage.register({ epoch: made, sequence });
@@ -58,11 +61,10 @@ export async function rollBack(
   for (const piece of usage.encode()) places.push(...(await writer.addUsage(piece)));
   await writer.finish();
   const next = { ...kept, epoch, journalSequence, usage: Uint32Array.from(places) };
-  const committed = encodeHead(next, checksum);
   const also = keeping({ epoch, sequence: 0 }, encodeHead(head, checksum));
-  await heads.commitHead(objectId, epoch, committed, also);
-  const key = `head/${segmentKey(epoch, sequencer.next()).slice('segment/'.length)}`;
-  await lineage.buckets[0]?.store.put(key, committed, { signal });
+  await heads.commitHead(objectId, epoch, encodeHead(next, checksum), also);
+  const { store } = lineage.buckets[0] as Bucket;
+  await copyHead(store, next, sequencer.next(), { checksum, signal });
 }
 
 function count(usage: SegmentUsage, places: Uint32Array, how: 'add' | 'remove'): void {
