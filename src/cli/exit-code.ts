@@ -8,6 +8,8 @@ export const exitCode = {
   unreachable: 4,
   /** Recovered, but for something that is missing. */
   incomplete: 5,
+  /** A scrub has found damage that is not repaired. */
+  damaged: 6,
   /** The daemon died of a bug. */
   software: 70,
 } as const;

@@ -33,6 +33,8 @@ import { recover } from './vpool-recover.ts';
 import type { SizeOptions } from './vdisk-life.ts';
 import { createVdisk, deleteVdisk, renameVdisk, resizeVdisk } from './vdisk-life.ts';
 import type { SureOptions, VmOptions } from './vdisk-snapshots.ts';
+import type { ScrubFlags } from './vpool-scrub.ts';
+import { scrubVpool } from './vpool-scrub.ts';
 import {
   cloneVdisk,
   compactVdisk,
@@ -114,6 +116,10 @@ placed(vpools.command('recover <name>'))
   .action(async (name: string, options: RecoverOptions) => {
     process.exitCode = await recover(name, options);
   });
+asking(vpools, 'scrub <name>', 'verify all checksums and references, and list what nobody needs')
+  .option('--repair', 'delete what nobody needs, and put right what can be')
+  .option('--rate <size>', 'bytes a second that it reads', '64MiB')
+  .action((name: string, options: ScrubFlags) => scrubVpool(name, options));
 
 const vdisks = program.command('vdisk').description('virtual disks');
 asking(vdisks, 'list', 'list them').action((options: GlobalOptions) => listVdisks(options));

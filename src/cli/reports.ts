@@ -2,6 +2,7 @@
 
 import type { VdiskReport } from '../daemon/endpoints.ts';
 import type { CopyStatus } from '../registry/copy/registry-copier.ts';
+import type { ScrubStatus } from '../daemon/scrub.ts';
 import { formatSize, formatTime, parseTime } from '../daemon/units.ts';
 import { call, findAdmin, insideVpool } from './client.ts';
 import { CliError, exitCode } from './exit-code.ts';
@@ -30,6 +31,7 @@ interface Status {
   readonly cache: { hits: number; misses: number; cachedBytes: number };
   readonly backend: { state: string; error?: string };
   readonly registryCopy: CopyStatus | null;
+  readonly scrub: ScrubStatus;
   readonly transport: string;
   readonly residentBytes: number;
 }
@@ -56,6 +58,7 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
           backend.error === undefined ? backend.state : `${backend.state}: ${backend.error}`,
         ],
         ['registry copy', describeCopy(status.registryCopy)],
+        ['scrub', describeScrub(status.scrub)],
         ['writers wait for', status.waiting.length > 0 ? status.waiting.join(', ') : 'nothing'],
         ['alarms', status.alarms.length > 0 ? status.alarms.join('; ') : 'none'],
       ],
@@ -68,6 +71,13 @@ function describeCopy(copy: CopyStatus | null): string {
   if (!copy) return 'none yet';
   const age = `${formatTime(copy.ageMs)} old`;
   return copy.isBehind === false ? `${age}, nothing has changed since` : age;
+}
+
+function describeScrub({ state, readBytes, tookMs, damage, why }: ScrubStatus): string {
+  if (state === 'none') return 'none since the daemon began';
+  const rate = formatSize(Math.round((readBytes * 1000) / Math.max(1, tookMs)));
+  const what = `${formatSize(readBytes)} read, ${rate}/s, ${damage} damaged`;
+  return `${state}: ${why === undefined ? what : `${why}; ${what}`}`;
 }
 
 export async function listHosts(options: GlobalOptions): Promise<void> {

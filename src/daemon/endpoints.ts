@@ -21,6 +21,7 @@ import { whoHas } from '../registry/object-records.ts';
 import type { VolumeStatus } from '../volume/volume.ts';
 import { isAbandoned, takeOver } from '../router/moves/takeover.ts';
 import { stackMetrics } from './metrics.ts';
+import { scrubEndpoints } from './scrub-endpoints.ts';
 import { snapshotEndpoints } from './snapshot-endpoints.ts';
 import type { Stack } from './stack.ts';
 import { writeMoment, writeSize } from './units.ts';
@@ -229,6 +230,7 @@ export function daemonEndpoints(
       ...summary(volumes.statuses()),
       cache: cache.statistics(),
       registryCopy: stack.copier.status() ?? null,
+      scrub: stack.scrub.status(),
       backend: monitor.outage
         ? { state: 'waiting', attempts: monitor.outage.attempts, error: monitor.outage.error }
         : { state: 'ok' },
@@ -275,6 +277,7 @@ export function daemonEndpoints(
       diff,
       find: (path) => changes.find(path),
     }),
+    ...scrubEndpoints({ scrub: stack.scrub, vpool: settings.vpool, refuseReadOnly }),
     'POST /v1/vdisk/move': async (query) => {
       const { path, attributes } = await vdisk(query);
       const id = await fileSystem.objectOf(attributes.ino);

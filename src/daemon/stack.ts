@@ -8,6 +8,7 @@ import { SegmentCache } from '../cache/segment-cache.ts';
 import { dataId, joinCluster } from './cluster.ts';
 import { beginVpool } from './begin-vpool.ts';
 import { openRegistry } from './open-registry.ts';
+import { Scrub } from './scrub.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
 import { Disposer } from '../core/disposer.ts';
@@ -62,6 +63,10 @@ const endlessBytes = 2 ** 50;
 const idleObjectsMax = 256;
 /** Inodes and names in memory: 1 KiB each, or less. */
 const groupsMax = 50_000;
+/** What looks wrong to a scrub has become right by then, if it was only on its way. */
+const scrubPauseMs = 2000;
+/** A scrub does not wait longer for an owner. */
+const scrubOwnerMs = 600_000;
 
 export interface Stack extends AsyncDisposable {
   readonly clock: Clock;
@@ -80,6 +85,7 @@ export interface Stack extends AsyncDisposable {
   readonly maker: SnapshotMaker;
   readonly moments: Moments;
   readonly care: ClusterCare;
+  readonly scrub: Scrub;
   /** What nobody reaches any more of a volume is deleted soon. */
   readonly collect: (id: ObjectId) => void;
   readonly hosts: HostRecords;
@@ -256,6 +262,13 @@ async function assemble(
   const collect = (id: ObjectId) =>
     collecting.run(async () => void (await care.ask(id, { do: 'collect' })));
   const lineage = new Lineage({ snapshots, collect });
+  const scrub = new Scrub({
+    ...{ registry, records, snapshots, backend, fileBucket, checksum, clock, log, host, care },
+    volumeBuckets: `${bucketPrefix}-`,
+    ...{ pauseMs: scrubPauseMs, ownerMs: scrubOwnerMs },
+    deleteObject: (id) => router.delete(id),
+  });
+  closing.defer(() => scrub.stop());
   const clusterLocks = new ClusterLocks({ ...cluster, router, clock, log });
   closing.defer(() => clusterLocks.close());
   cluster.serve((from, message) => {
@@ -319,6 +332,7 @@ async function assemble(
       moments,
       care,
       collect,
+      scrub,
       cache,
       monitor,
       metrics,

@@ -12,6 +12,7 @@ const texts: Readonly<Record<Request['do'], readonly string[]>> = {
   compact: ['how'],
   flatten: [],
   space: [],
+  recount: [],
   freeze: ['createdNs'],
   hold: ['token', 'name'],
   mark: ['token', 'name', 'createdNs'],

@@ -16,6 +16,8 @@ export type VolumeRequest =
   /** Copies a part of what the volume reads from its ancestors. */
   | { readonly do: 'flatten' }
   | { readonly do: 'space' }
+  /** The table of live bytes is wrong: they are counted anew. */
+  | { readonly do: 'recount' }
   /** From now on it is not written any more, and has a snapshot for its clones. */
   | { readonly do: 'freeze'; readonly createdNs: string };
 

@@ -89,6 +89,7 @@ function encode(state: ObjectState): Uint8Array {
   return encodeRecord({ kind, owner, epoch: number, ...where, ...flags, ...moves });
 }
 
+/** Throws `corrupt`. */
 export function decodeObject(id: ObjectId, value: Uint8Array, revision: number): ObjectRecord {
   const fields = new RecordReader(`object ${id}`, value);
   const tail = fields.oneOf('tail', tails);
@@ -242,6 +243,16 @@ export class ObjectRecords {
     const { owner, tail } = record;
     const holders = typeof tail === 'object' && tail.host !== owner ? [owner, tail.host] : [owner];
     return this.#replace(record, state, holders.map(hostIsGone));
+  }
+
+  /** The head of an object, with what holds while it is this one. */
+  async findHead(
+    id: ObjectId,
+    kind: ObjectKind,
+  ): Promise<{ readonly head: Uint8Array; readonly isSame: Compare } | undefined> {
+    const key = headKey(kind, id);
+    const found = await this.#registry.get(key);
+    return found && { head: found.value, isSame: { key, is: 'at', revision: found.revision } };
   }
 
   /** The heads of one kind of object. */

@@ -13,13 +13,13 @@
  */
 
 import { StorageError } from '../core/errors.ts';
-import type { ObjectId } from '../core/units.ts';
+import type { LeaseId, ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 import type { Compare, Lease, Registry, Transaction, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import { encodeRecord, RecordReader } from './record.ts';
+import { scan } from './scan.ts';
 
-const entriesPerRange = 200;
 const nameCharactersMax = 128;
 const idDigits = 32;
 const heldMs = 30_000;
@@ -50,7 +50,7 @@ export const asLatin1 = (text: string) => Buffer.from(text, 'utf8').toString('la
 export const asText = (latin1: string) => Buffer.from(latin1, 'latin1').toString('utf8');
 
 export const markKey = (id: ObjectId) => `k${id}`;
-const mark = (id: ObjectId): Write => ({ key: markKey(id), put: encodeRecord({}) });
+export const putMark = (id: ObjectId): Write => ({ key: markKey(id), put: encodeRecord({}) });
 
 /** For a transaction to compare. */
 export function snapshotIsThere(id: ObjectId, name: string): Compare {
@@ -87,13 +87,13 @@ export class SnapshotRecords {
     const { name, createdNs, at, usedBytes: used } = snapshot;
     const head = Buffer.from(snapshot.head).toString('base64');
     const record = encodeRecord({ created: String(createdNs), ...at, used, head });
-    return [{ key: keyOf(id, name), put: record }, mark(id)];
+    return [{ key: keyOf(id, name), put: record }, putMark(id)];
   }
 
   async find(id: ObjectId, name: string): Promise<SnapshotRecord | undefined> {
     const key = keyOf(id, name);
     const found = await this.#registry.get(key);
-    return found && decode(key, found.value);
+    return found && decodeSnapshot(key, found.value);
   }
 
   /** `not_found`. */
@@ -105,17 +105,8 @@ export class SnapshotRecords {
 
   /** All of a volume's, Wharf's own with them, by name. */
   async *list(id: ObjectId): AsyncGenerator<SnapshotRecord> {
-    const range = prefixRange(prefixOf(id));
-    for (let { from } = range; ; ) {
-      const { entries } = await this.#registry.range(
-        { from, to: range.to },
-        { limit: entriesPerRange },
-      );
-      for (const { key, value } of entries) yield decode(key, value);
-      const last = entries.at(-1);
-      if (last === undefined || entries.length < entriesPerRange) return;
-      from = `${last.key}\0`;
-    }
+    for await (const { key, value } of scan(this.#registry, prefixOf(id)))
+      yield decodeSnapshot(key, value);
   }
 
   /**
@@ -126,7 +117,7 @@ export class SnapshotRecords {
     const compare = await this.#mark(id);
     if (compare.is === 'absent') return compare;
     for await (const { name } of this.list(id))
-      if (!isForClone(name) && !isOfMoment(name)) return undefined;
+      if (!isForClone(name) && !isOfMoment(name) && !isOfScrub(name)) return undefined;
     return compare;
   }
 
@@ -142,10 +133,36 @@ export class SnapshotRecords {
       const compares = [{ key, is: 'at', revision: found.revision } as const];
       const writes = [{ key, put: found.value, lease: lease.id }];
       const { committed } = await this.#registry.transact({ compares, writes });
-      if (committed) return { record: decode(key, found.value), lease };
+      if (committed) return { record: decodeSnapshot(key, found.value), lease };
     }
     await lease.release();
     throw new StorageError('not_found', `no snapshot ${name}`);
+  }
+
+  /**
+   * What was reached at a time stays while the lease lives, until `unpin`, although nobody sees a
+   * snapshot. `name` tells pins apart. False where `isSame` does not hold.
+   */
+  async pin(
+    id: ObjectId,
+    { name, at }: Pick<SnapshotRecord, 'name' | 'at'>,
+    isSame: Compare,
+    lease: LeaseId,
+  ): Promise<boolean> {
+    const pin = { name: `${ofScrub}${name}`, at, createdNs: 0n, usedBytes: 0 };
+    const [put] = this.writes(id, { ...pin, head: new Uint8Array(0) });
+    const writes = [{ ...(put as Write), lease }];
+    return (await this.#registry.transact({ compares: [isSame], writes })).committed;
+  }
+
+  async isPinned(id: ObjectId): Promise<boolean> {
+    return (await this.#registry.get(keyOf(id, ofScrub))) !== undefined;
+  }
+
+  /** Idempotent. */
+  async unpin(id: ObjectId): Promise<void> {
+    for await (const { key } of scan(this.#registry, keyOf(id, ofScrub)))
+      await this.#registry.transact({ compares: [], writes: [{ key, delete: true }] });
   }
 
   /** False where there is none. `busy` where there are clones of it. `also` is done with it. */
@@ -166,7 +183,7 @@ export class SnapshotRecords {
       const { compares, writes } = await also();
       const { committed } = await this.#registry.transact({
         compares: [compare, ...compares],
-        writes: [{ key: keyOf(id, name), delete: true }, mark(id), ...writes],
+        writes: [{ key: keyOf(id, name), delete: true }, putMark(id), ...writes],
       });
       if (committed) return true;
     }
@@ -201,7 +218,7 @@ export class SnapshotRecords {
       writes: [
         { key: cloneKey(clone, { parent, snapshot }), put: encodeRecord({}) },
         { key: descentKey(clone), put: encodeRecord({ parent, snapshot }) },
-        mark(parent),
+        putMark(parent),
       ],
     };
   }
@@ -213,7 +230,7 @@ export class SnapshotRecords {
     const writes = [
       { key: cloneKey(clone, descent), delete: true } as const,
       { key: descentKey(clone), delete: true } as const,
-      mark(descent.parent),
+      putMark(descent.parent),
     ];
     await this.#registry.transact({ compares: [], writes });
     return descent;
@@ -237,9 +254,16 @@ export class SnapshotRecords {
   }
 }
 
+/** What a scrub reads: no snapshots that count as such. */
+const ofScrub = '.scrub';
 /** The snapshot that clones of a template stand on. */
 export const ofTemplate = '.template';
 const forClone = '.clone-';
+
+/** Whether it only keeps what a scrub reads. */
+export function isOfScrub(name: string): boolean {
+  return name.startsWith(ofScrub);
+}
 
 /** Of the snapshot that a clone of the volume as it is now stands on. */
 export function nameForClone(clone: ObjectId): string {
@@ -266,7 +290,8 @@ function cloneKey(clone: ObjectId, { parent, snapshot }: Descent): string {
   return `${clonesOf(parent)}${clone}${asLatin1(snapshot)}`;
 }
 
-function decode(key: string, value: Uint8Array): SnapshotRecord {
+/** Throws `corrupt`. */
+export function decodeSnapshot(key: string, value: Uint8Array): SnapshotRecord {
   const fields = new RecordReader('snapshot', value);
   return {
     name: asText(key.slice(1 + idDigits)),

@@ -23,7 +23,9 @@ import type { MapSegmentWriterDeps } from './map-segment-writer.ts';
 import { MapSegmentWriter } from './map-segment-writer.ts';
 import type { SourcesByOrigin } from './page-tree.ts';
 import { readChunk } from './page-tree.ts';
+import { countLive } from './recount.ts';
 import { Relocations } from './relocations.ts';
+import { ScrubReader } from './scrub-reader.ts';
 import type { SegmentName } from './segment-usage.ts';
 import { isLater, SegmentUsage } from './segment-usage.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -58,6 +60,7 @@ export class Checkpointer {
   #loading: Promise<SegmentUsage> | undefined;
   /** Segments up to here are not rewritten: a snapshot would keep the old ones all the same. */
   #newestSnapshot: SegmentName | undefined;
+  #recounting: Promise<void> | undefined;
   #isCompacting = false;
   #running: Promise<void> | undefined;
   #isTimed = false;
@@ -139,6 +142,27 @@ export class Checkpointer {
   async collect(): Promise<void> {
     await this.#running;
     await this.#start();
+  }
+
+  /**
+   * Counts live bytes anew, beside checkpoints, and corrects the table. Nothing is deleted until it is
+   * right. Throws `corrupt` where a page can't be read.
+   */
+  recount(): Promise<void> {
+    this.#recounting ??= this.#recount().finally(() => {
+      this.#recounting = undefined;
+    });
+    return this.#recounting;
+  }
+
+  async #recount(): Promise<void> {
+    const { store, checksum, signal, committer } = this.#deps;
+    const usage = await this.#table();
+    while (this.#running) await this.#running;
+    // No await between these: the table is that of the head, and what changes it is followed.
+    usage.follow();
+    usage.adopt(await countLive(committer.head, new ScrubReader(store, checksum, signal)));
+    await this.collect();
   }
 
   /** A snapshot was taken. */

@@ -33,12 +33,13 @@ export interface SegmentName {
   readonly sequence: number;
 }
 
-function keyOf({ epoch, sequence }: SegmentName): number {
+/** A name as one number, in the order in which they were handed out. */
+export function keyOf({ epoch, sequence }: SegmentName): number {
   invariant(epoch < epochsMax, 'epoch and sequence fit into one exact number');
   return epoch * sequences + sequence;
 }
 
-function nameOf(key: number): SegmentName {
+export function nameOf(key: number): SegmentName {
   return { epoch: Math.floor(key / sequences), sequence: key % sequences };
 }
 
@@ -52,6 +53,8 @@ export class SegmentUsage {
   /** When the segments died that are at zero, as far as that is committed. */
   readonly #deaths = new Map<number, number>();
   #isComplete = true;
+  /** What has changed since `follow`. */
+  #changes: Map<number, number> | undefined;
 
   get segmentCount(): number {
     return this.#liveBytes.size;
@@ -95,6 +98,43 @@ export class SegmentUsage {
   *liveBytes(): Iterable<readonly [SegmentName, number]> {
     if (!this.#isComplete) return;
     for (const [key, bytes] of this.#liveBytes) yield [nameOf(key), bytes];
+  }
+
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  has(name: SegmentName): boolean {
+    return this.#liveBytes.has(keyOf(name));
+  }
+
+  /** Whether both count the same in all segments, or how many bytes more or less this one does. */
+  compare(counted: SegmentUsage): { readonly tooFew: number; readonly tooMany: number } {
+    let [tooFew, tooMany] = [0, 0];
+    for (const key of new Set([...this.#liveBytes.keys(), ...counted.#liveBytes.keys()])) {
+      const more = (this.#liveBytes.get(key) ?? 0) - (counted.#liveBytes.get(key) ?? 0);
+      tooMany += Math.max(0, more);
+      tooFew += Math.max(0, -more);
+    }
+    return { tooFew, tooMany };
+  }
+
+  /** From now on nothing counts as dead, until `adopt` brings what is counted meanwhile. */
+  follow(): void {
+    this.#isComplete = false;
+    this.#changes = new Map();
+  }
+
+  /** `counted`: as it was at the time of `follow`. */
+  adopt(counted: SegmentUsage): void {
+    for (const key of new Set([...this.#liveBytes.keys(), ...counted.#liveBytes.keys()])) {
+      const live = (counted.#liveBytes.get(key) ?? 0) + (this.#changes?.get(key) ?? 0);
+      invariant(live >= 0, 'no more has died since than was counted', () => ({ ...nameOf(key) }));
+      if (live > 0) this.#deaths.delete(key);
+      if (live > 0 || this.#liveBytes.has(key)) this.#liveBytes.set(key, live);
+    }
+    this.#changes = undefined;
+    this.#isComplete = true;
   }
 
   /** A piece of the table can't be read. */
@@ -175,10 +215,10 @@ export class SegmentUsage {
     if (isHole(places, at) || epoch === lostEpoch || placeOrigin(places, at) !== 0) return;
     const name = { epoch, sequence: places[at + placeWord.sequence] as number };
     const key = keyOf(name);
+    this.#changes?.set(key, (this.#changes.get(key) ?? 0) + bytes);
     const live = (this.#liveBytes.get(key) ?? 0) + bytes;
-    invariant(live >= 0 || !this.#isComplete, 'no more dies in a segment than lived in it', () => ({
-      ...name,
-    }));
+    const isPossible = live >= 0 || !this.#isComplete;
+    invariant(isPossible, 'no more dies in a segment than lived in it', () => ({ ...name }));
     this.#liveBytes.set(key, Math.max(0, live));
   }
 }

@@ -66,6 +66,9 @@ export class VolumeCare {
         await this.#deps.destager.sync();
         await this.snapshot(ofTemplate, BigInt(request.createdNs));
         return {};
+      case 'recount':
+        await this.#deps.checkpointer.recount();
+        return {};
       case 'space':
         return { space: await this.#space() };
     }

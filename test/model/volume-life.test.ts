@@ -12,6 +12,7 @@ import { seededRandom } from '../../src/platform/random.ts';
 import { isForClone, nameForClone } from '../../src/registry/snapshot-records.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { checkDifferences, differencesOf } from '../support/differences.ts';
+import { scrubVolume } from '../support/volume-scrub.ts';
 import { VolumeWorld } from '../support/volume-world.ts';
 
 const bytesMax = 256 * KiB;
@@ -81,7 +82,11 @@ class Life {
       await disk.volume.care.act({ do: 'collect' });
     }
     await this.check(`${what} at the end`);
-    for (const { world, volume } of this.disks) {
+    for (const { volume } of this.disks) await volume.close();
+    for (const { world, bytes } of this.disks) {
+      await assertNothingLeaks(world, what);
+      const volume = await world.open();
+      assert.ok(Buffer.compare(await contentOf(volume), bytes) === 0, `${what}: after the scrub`);
       await volume.close();
       const errors = world.log.lines.filter(({ level }) => level === 'error');
       assert.deepEqual(errors, [], what);
@@ -234,6 +239,18 @@ class Life {
   #any<T>(list: readonly T[]): T | undefined {
     return list[this.#below(list.length)];
   }
+}
+
+/** What crashes have left is seen, and without it there is exactly what is reached. */
+async function assertNothingLeaks(world: VolumeWorld, what: string): Promise<void> {
+  // It begins a tenure: those before it have ended.
+  await (await world.open()).close();
+  const { findings, orphans } = await scrubVolume(world);
+  assert.deepEqual(findings, [], what);
+  const store = world.backend.bucket(world.bucket);
+  await store.deleteMany(orphans.map(({ key }) => key));
+  const left = await scrubVolume(world);
+  assert.deepEqual([left.findings, left.orphans], [[], []], what);
 }
 
 function resize(disk: Disk, size: number): void {

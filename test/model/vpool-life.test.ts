@@ -10,96 +10,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { noFaults } from '../../src/backend/with-faults.ts';
 import { isStorageError } from '../../src/core/errors.ts';
-import type { Ino, ObjectId } from '../../src/core/units.ts';
+import type { ObjectId } from '../../src/core/units.ts';
 import { KiB } from '../../src/core/units.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
-import { VdiskChanges } from '../../src/frontend/admin/vdisk-changes.ts';
-import { VdiskSnapshots } from '../../src/frontend/admin/vdisk-snapshots.ts';
 import { WharfFileSystem } from '../../src/frontend/filesystem.ts';
-import { KeptFiles } from '../../src/frontend/kept-files.ts';
-import { Lineage } from '../../src/frontend/lineage.ts';
-import { SnapshotMaker } from '../../src/frontend/snapshot-maker.ts';
-import { SnapshotTree } from '../../src/frontend/snapshot-tree.ts';
-import { tableChecksum } from '../../src/platform/checksum.ts';
-import { seededRandom, systemRandom } from '../../src/platform/random.ts';
+import { seededRandom } from '../../src/platform/random.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
-import { Namespace } from '../../src/registry/namespace.ts';
-import type { WorldHost } from '../support/cluster-world.ts';
+import { ClusterFront } from '../support/cluster-front.ts';
 import { ClusterWorld } from '../support/cluster-world.ts';
 
-const salt = '5a'.repeat(16);
-const caller = { uid: 0, gid: 0 };
 const bytesMax = 96 * KiB;
 const block = 4096;
 const disksMax = 6;
 const crumbs = { segmentBytes: 16 * KiB, cutBytes: 16 * KiB, tailSegmentsMax: 3 };
-
-/** A host with a front end. */
-class Front {
-  readonly host: WorldHost;
-  readonly fileSystem: WharfFileSystem;
-  readonly changes: VdiskChanges;
-  readonly snapshots: VdiskSnapshots;
-  readonly maker: SnapshotMaker;
-
-  private constructor(world: ClusterWorld, host: WorldHost, fileSystem: WharfFileSystem) {
-    this.host = host;
-    this.fileSystem = fileSystem;
-    const { care, volumes, snapshots, registry, router, id } = host;
-    const { clock, log } = world;
-    const collect = (object: ObjectId) => void care.ask(object, { do: 'collect' }).catch(() => {});
-    const tree = new SnapshotTree(new Namespace(registry, salt), id);
-    this.maker = new SnapshotMaker({ tree, snapshots, objects: router, care, collect, clock, log });
-    this.changes = new VdiskChanges({ fileSystem, caller, tellKernel: async () => {} });
-    this.snapshots = new VdiskSnapshots({
-      ...{ changes: this.changes, care, snapshots, clock, checksum: tableChecksum() },
-      ...{ tree, maker: this.maker, collect },
-      isRead: (object, name) => fileSystem.isRead(object, name),
-      objectOf: async ({ ino }) => {
-        await fileSystem.open(ino);
-        const object = await fileSystem.objectOf(ino);
-        await fileSystem.release(ino);
-        return object as ObjectId;
-      },
-      detach: (clone) => fileSystem.detach(clone),
-      prepare: (clone, head) => volumes.prepare(clone, head),
-      host: id,
-      random: systemRandom(),
-      writeMoment: (ns) => `t${ns}`,
-    });
-  }
-
-  static async open(world: ClusterWorld, name: string): Promise<Front> {
-    const host = await world.host(name);
-    const { registry, router, snapshots, care, volumes, id } = host;
-    const { clock, log } = world;
-    const kept = new KeptFiles({
-      ...{ objects: router, clock },
-      view: async (object, of) => volumes.view(object, await snapshots.get(object, of)),
-    });
-    const collect = (object: ObjectId) => void care.ask(object, { do: 'collect' }).catch(() => {});
-    const fileSystem = await WharfFileSystem.open(
-      {
-        ...{ namespace: new Namespace(registry, salt), objects: router, clock, log, host: id },
-        kept,
-        lineage: new Lineage({ snapshots, collect }),
-        random: systemRandom(),
-        space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
-      },
-      { volumeNames: ['*.raw'], attributeDelayMs: 1000 },
-      caller,
-    );
-    for (const { id: object, sizeBytes } of await host.recover())
-      await new Namespace(registry, salt).reconcile(object, sizeBytes);
-    const front = new Front(world, host, fileSystem);
-    await front.maker.resume();
-    return front;
-  }
-
-  async inoOf(path: string): Promise<Ino> {
-    return (await findPath(this.fileSystem, path)).ino;
-  }
-}
 
 interface Disk {
   path: string;
@@ -112,7 +35,7 @@ class Life {
   readonly counts = { made: 0, kept: 0, rolledBack: 0, cloned: 0, moved: 0, removed: 0, killed: 0 };
   readonly #random: () => number;
   readonly #disks: Disk[] = [];
-  #fronts: Front[] = [];
+  #fronts: ClusterFront[] = [];
   #number = 0;
 
   constructor(seed: number) {
@@ -128,13 +51,16 @@ class Life {
   }
 
   async begin(): Promise<void> {
-    this.#fronts = [await Front.open(this.world, 'a'), await Front.open(this.world, 'b')];
+    this.#fronts = [
+      await ClusterFront.open(this.world, 'a'),
+      await ClusterFront.open(this.world, 'b'),
+    ];
     await this.#make();
   }
 
   async step(): Promise<void> {
     const disk = this.#any(this.#disks);
-    const front = this.#any(this.#fronts) as Front;
+    const front = this.#any(this.#fronts) as ClusterFront;
     if (!disk) return this.#make();
     const what = this.#random();
     if (what < 0.5) await this.#change(front, disk);
@@ -174,7 +100,7 @@ class Life {
     await this.check(what);
     for (let attempt = 0; this.#disks.length > 0; attempt += 1) {
       assert.ok(attempt < 1000, `${what}: some can't be removed`);
-      await this.#remove(this.#any(this.#fronts) as Front, this.#disks[0] as Disk);
+      await this.#remove(this.#any(this.#fronts) as ClusterFront, this.#disks[0] as Disk);
       this.#disks.push(...this.#disks.splice(0, 1));
       // What holds them goes in the background.
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -185,7 +111,7 @@ class Life {
     }
     for (const { host } of this.#fronts) await host.stop();
     // Those that waited for a clone to go are removed by whoever starts next.
-    const last = await Front.open(this.world, 'a');
+    const last = await ClusterFront.open(this.world, 'a');
     await last.fileSystem.close();
     const { entries } = await last.host.registry.range({ from: '', to: '\uffff' });
     const left = entries.map(({ key }) => key).filter((key) => /^[cghkops]/.test(key));
@@ -206,12 +132,12 @@ class Life {
     if (this.#disks.length >= disksMax) return;
     const path = this.#newPath();
     const sizeBytes = (1 + this.#below(bytesMax / block)) * block;
-    await (this.#any(this.#fronts) as Front).changes.create(path, sizeBytes);
+    await (this.#any(this.#fronts) as ClusterFront).changes.create(path, sizeBytes);
     this.#disks.push({ path, bytes: new Uint8Array(sizeBytes), snapshots: new Map() });
     this.counts.made += 1;
   }
 
-  async #change({ fileSystem, changes }: Front, disk: Disk): Promise<void> {
+  async #change({ fileSystem, changes }: ClusterFront, disk: Disk): Promise<void> {
     const { ino } = await findPath(fileSystem, disk.path);
     const size = disk.bytes.length;
     const offset = this.#below(size);
@@ -234,20 +160,20 @@ class Life {
     if (this.#random() < 0.2) await fileSystem.flush(ino);
   }
 
-  async #keep({ snapshots }: Front, disk: Disk): Promise<void> {
+  async #keep({ snapshots }: ClusterFront, disk: Disk): Promise<void> {
     this.#number += 1;
     const { name } = await snapshots.create(disk.path, `s${this.#number}`);
     disk.snapshots.set(name, disk.bytes.slice());
     this.counts.kept += 1;
   }
 
-  async #giveUp({ snapshots }: Front, disk: Disk): Promise<void> {
+  async #giveUp({ snapshots }: ClusterFront, disk: Disk): Promise<void> {
     const name = this.#any([...disk.snapshots.keys()]);
     if (name === undefined) return;
     if (await this.#isDone(snapshots.delete(disk.path, name))) disk.snapshots.delete(name);
   }
 
-  async #rollBack({ snapshots }: Front, disk: Disk): Promise<void> {
+  async #rollBack({ snapshots }: ClusterFront, disk: Disk): Promise<void> {
     const name = this.#any([...disk.snapshots.keys()]);
     if (name === undefined) return;
     const before = await snapshots.rollBack(disk.path, name, { force: false });
@@ -256,7 +182,7 @@ class Life {
     this.counts.rolledBack += 1;
   }
 
-  async #clone({ snapshots }: Front, disk: Disk): Promise<void> {
+  async #clone({ snapshots }: ClusterFront, disk: Disk): Promise<void> {
     if (this.#disks.length >= disksMax) return;
     const name = this.#random() < 0.5 ? this.#any([...disk.snapshots.keys()]) : undefined;
     const path = this.#newPath();
@@ -267,14 +193,14 @@ class Life {
   }
 
   /** Refused where something else reads from its ancestors through it. */
-  async #flatten({ snapshots }: Front, disk: Disk): Promise<void> {
+  async #flatten({ snapshots }: ClusterFront, disk: Disk): Promise<void> {
     const flattening = (async () => {
       while (!(await snapshots.flatten(disk.path)).isDone);
     })();
     await this.#isDone(flattening);
   }
 
-  async #compact({ host, fileSystem }: Front, disk: Disk): Promise<void> {
+  async #compact({ host, fileSystem }: ClusterFront, disk: Disk): Promise<void> {
     const ino = (await findPath(fileSystem, disk.path)).ino;
     await fileSystem.open(ino);
     const id = (await fileSystem.objectOf(ino)) as ObjectId;
@@ -282,20 +208,20 @@ class Life {
     await fileSystem.release(ino);
   }
 
-  async #move({ host, fileSystem }: Front, disk: Disk): Promise<void> {
+  async #move({ host, fileSystem }: ClusterFront, disk: Disk): Promise<void> {
     const ino = (await findPath(fileSystem, disk.path)).ino;
     const id = (await fileSystem.objectOf(ino)) as ObjectId;
     if (await this.#isDone(host.router.fetch(id))) this.counts.moved += 1;
   }
 
-  async #rename({ changes }: Front, disk: Disk): Promise<void> {
+  async #rename({ changes }: ClusterFront, disk: Disk): Promise<void> {
     const path = this.#newPath();
     await changes.rename(disk.path, path, 'no-replace');
     disk.path = path;
   }
 
   /** With its snapshots, if they may go. */
-  async #remove({ changes, snapshots }: Front, disk: Disk): Promise<void> {
+  async #remove({ changes, snapshots }: ClusterFront, disk: Disk): Promise<void> {
     for (const name of [...disk.snapshots.keys()])
       if (await this.#isDone(snapshots.delete(disk.path, name))) disk.snapshots.delete(name);
     const isGone = await this.#isDone(changes.remove(disk.path));
@@ -308,10 +234,10 @@ class Life {
   /** A host dies and starts again, on its disk. */
   async #kill(): Promise<void> {
     const index = this.#below(2);
-    const { host, fileSystem } = this.#fronts[index] as Front;
+    const { host, fileSystem } = this.#fronts[index] as ClusterFront;
     await host.kill();
     void fileSystem.close().catch(() => {});
-    this.#fronts[index] = await Front.open(this.world, host.id);
+    this.#fronts[index] = await ClusterFront.open(this.world, host.id);
     this.counts.killed += 1;
   }
 

@@ -180,7 +180,7 @@ export class VdiskSnapshots {
           object: clone,
           sizeBytes: kept.volumeBytes,
           allocatedBytes: record.usedBytes,
-          compares: [...compares, isAbsent(keys.garbage(parent))],
+          compares: [...compares, ...[parent, clone].map((id) => isAbsent(keys.garbage(id)))],
           writes: [...writes, ...putObject(clone, { ...newVolume, owner: host }, head)],
         },
       });

@@ -19,7 +19,7 @@ import type { Checksum } from '../../ports/checksum.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Log } from '../../ports/log.ts';
 import type { KeyValue, Registry } from '../../ports/registry.ts';
-import { copiedRanges, everyKey } from './copied-keys.ts';
+import { copiedRanges, everyKey, isCopied } from './copied-keys.ts';
 import { tidyCopy } from './copy-bucket.ts';
 import type { CopyRecord } from './copy-record.ts';
 import { replaceCopyRecord } from './copy-record.ts';
@@ -210,7 +210,7 @@ export class CopyTenure {
       for (let next: string | undefined = from; next !== undefined; ) {
         const range = { from: next, to };
         const page = await this.#deps.registry.range(range, { limit: keysPerPage, signal });
-        yield page;
+        yield { ...page, entries: page.entries.filter(({ key }) => isCopied(key)) };
         await this.#deps.clock.sleep(0);
         const last = page.entries.at(-1);
         next = last && page.entries.length === keysPerPage ? `${last.key}\0` : undefined;
