@@ -31,8 +31,7 @@ type Change = (act: (path: string, query: Query) => Promise<object>) => Endpoint
 const nameOf = (query: Query) => query.get('name') ?? '';
 
 export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
-  const { fileSystem, snapshots, diff, care, report, pathOf, find, objectOf, refuseReadOnly } =
-    deps;
+  const { fileSystem, snapshots, care, report, pathOf, find, objectOf, refuseReadOnly } = deps;
   /** A change, by the path that it is made to. */
   const change: Change = (act) => async (query) => {
     refuseReadOnly();
@@ -44,16 +43,7 @@ export function snapshotEndpoints(deps: SnapshotEndpointsDeps): Endpoints {
       const path = pathOf(query);
       return { path, snapshots: await snapshots.list(path) };
     },
-    'GET /v1/vdisk/snapshot': async (query) => {
-      const path = pathOf(query);
-      return { path, ...(await snapshots.show(path, nameOf(query))) };
-    },
-    'GET /v1/vdisk/diff': async (query) => {
-      const to = query.get('to') ?? undefined;
-      // As it is now is a snapshot as well.
-      if (to === undefined) refuseReadOnly();
-      return diff.lines(pathOf(query), query.get('since') ?? '', to);
-    },
+    ...comparing(deps),
     'POST /v1/vdisk/snapshot/create': change(async (path, query) => ({
       ...{ path, ...(await snapshots.create(path, query.get('name') ?? undefined)) },
     })),
@@ -122,5 +112,20 @@ function vmEndpoints({ vms, pathOf }: SnapshotEndpointsDeps, change: Change): En
       const { before } = await vms.rollBack(path, nameOf(query), { force });
       return { path, rolledBackTo: nameOf(query), before };
     }),
+  };
+}
+
+function comparing({ snapshots, diff, pathOf, refuseReadOnly }: SnapshotEndpointsDeps): Endpoints {
+  return {
+    'GET /v1/vdisk/snapshot': async (query) => {
+      const path = pathOf(query);
+      return { path, ...(await snapshots.show(path, nameOf(query))) };
+    },
+    'GET /v1/vdisk/diff': async (query) => {
+      const to = query.get('to') ?? undefined;
+      // As it is now is a snapshot as well.
+      if (to === undefined) refuseReadOnly();
+      return diff.lines(pathOf(query), query.get('since') ?? '', to);
+    },
   };
 }

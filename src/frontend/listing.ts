@@ -4,7 +4,7 @@ import type { Ino } from '../core/units.ts';
 import type { DirectoryEntry } from '../ports/file-system.ts';
 import { rootIno } from '../ports/file-system.ts';
 import type { Namespace } from '../registry/namespace.ts';
-import { snapshotsFolder } from './snapshots-folder.ts';
+import { snapshotsFolder } from '../registry/namespace.ts';
 
 /** As `FileSystem.list`. */
 export async function listDirectory(

@@ -27,7 +27,7 @@ import {
   placeKey,
   undertakingKey,
 } from '../registry/snapshot-sets.ts';
-import { snapshotsFolder } from './snapshots-folder.ts';
+import { snapshotsFolder } from '../registry/namespace.ts';
 
 const membersPerTransaction = 30;
 const entriesPerRange = 200;

@@ -6,8 +6,7 @@
 import { StorageError } from '../core/errors.ts';
 import type { FileName } from '../core/units.ts';
 import { fileName } from '../core/units.ts';
-
-export const snapshotsFolder = '.snapshots' as FileName;
+import { snapshotsFolder } from '../registry/namespace.ts';
 
 /** Of an entry that a user makes, removes or renames: `not_permitted`, `invalid`, `name_too_long`. */
 export function changeableName(rawName: string): FileName {

@@ -59,6 +59,9 @@ export interface Inode {
   readonly kept?: Kept;
 }
 
+/** The name under which a folder has its kept files. */
+export const snapshotsFolder = '.snapshots' as FileName;
+
 /** Where the content of a kept file is: of others, nothing is said. */
 export interface Kept {
   readonly object?: ObjectId;

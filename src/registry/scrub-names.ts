@@ -16,6 +16,7 @@ import {
   isAbsent,
   isAt,
   keys,
+  snapshotsFolder,
 } from './namespace.ts';
 import { RecordReader } from './record.ts';
 import { scan } from './scan.ts';
@@ -29,6 +30,7 @@ interface Links {
   readonly ino: Ino;
   readonly linkCount: number;
   readonly isDirectory: boolean;
+  readonly isKept: boolean;
   names: number;
   folders: number;
 }
@@ -47,11 +49,12 @@ export async function scrubNames(registry: Registry): Promise<NamesReport> {
     for (const { record } of batch) allocatedBytes += record?.allocatedBytes ?? 0;
     const links = linksOf(batch.flatMap(({ record }) => record ?? []));
     for await (const entry of scan(registry, 'd')) {
-      const { ino, folder, type } = read(entry);
+      const found = read(entry);
+      const { ino, folder } = found;
       for (const number of [ino, folder])
         if (number !== undefined && number >= from && number < to && !links.has(number))
           suspicions.push(() => danglingName(registry, entry.key));
-      count(links, ino, folder, type);
+      count(links, found);
     }
     for (const { ino, ...found } of links.values())
       if (!isRight(found)) suspicions.push(() => wrongCount(registry, ino));
@@ -87,9 +90,12 @@ async function* batches(registry: Registry, suspicions: Suspicion[]) {
 
 function linksOf(inodes: readonly Inode[]): Map<number, Links> {
   return new Map(
-    inodes.map(({ ino, linkCount, type }) => [
+    inodes.map(({ ino, linkCount, type, kept }) => [
       ino,
-      { ino, linkCount, isDirectory: type === 'directory', names: 0, folders: 0 },
+      {
+        ...{ ino, linkCount, isDirectory: type === 'directory', isKept: kept !== undefined },
+        ...{ names: 0, folders: 0 },
+      },
     ]),
   );
 }
@@ -107,19 +113,20 @@ function read({ key, value }: KeyValue) {
 
 function count(
   links: ReadonlyMap<number, Links>,
-  ino: number | undefined,
-  folder: number,
-  type: string | undefined,
+  { ino, folder, type, name }: ReturnType<typeof read>,
 ): void {
   const named = ino === undefined ? undefined : links.get(ino);
   if (named) named.names += 1;
   const parent = links.get(folder);
-  if (parent && type === 'directory') parent.folders += 1;
+  if (parent && type === 'directory' && name !== snapshotsFolder) parent.folders += 1;
 }
 
-/** A directory has one name, but the root none; each in it counts as one link more. */
-function isRight({ linkCount, isDirectory, names, folders }: Omit<Links, 'ino'>): boolean {
-  if (!isDirectory) return names === linkCount;
+/**
+ * A directory has one name, but the root none; each in it counts as one link more, but for those of
+ * snapshots, whose own count says nothing.
+ */
+function isRight({ linkCount, isDirectory, isKept, names, folders }: Omit<Links, 'ino'>): boolean {
+  if (!isDirectory || isKept) return names === linkCount;
   return linkCount === 0 ? names === 0 : linkCount === 2 + folders;
 }
 
@@ -146,8 +153,7 @@ async function wrongCount(registry: Registry, ino: Ino): Promise<Problem | undef
   if (!before) return undefined;
   const links = linksOf([decodeInode(ino, before.value)]);
   for await (const entry of scan(registry, 'd')) {
-    const { ino: named, folder, type } = read(entry);
-    count(links, named, folder, type);
+    count(links, read(entry));
   }
   const found = links.get(ino) as Links;
   const after = await registry.get(keys.inode(ino));

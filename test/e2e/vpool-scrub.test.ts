@@ -76,7 +76,7 @@ describe('wharf vpool scrub', { skip: cannotMount }, () => {
     assert.equal((await scrub()).code, 0);
   });
 
-  test('tells which bytes of a disk are damaged, and exits with 5', async () => {
+  test('tells which bytes of a disk are damaged, and exits with 6', async () => {
     const segment = (await blobs()).at(-1) as { path: string };
     const file = await fs.open(segment.path, 'r+');
     const byte = Buffer.alloc(1);
@@ -85,7 +85,7 @@ describe('wharf vpool scrub', { skip: cannotMount }, () => {
     await file.write(Buffer.of((byte[0] as number) ^ 1), 0, 1, at);
     await file.close();
     const { code, stdout, stderr } = await scrub('--repair');
-    assert.equal(code, 5, stderr);
+    assert.equal(code, 6, stderr);
     assert.match(
       stdout,
       /^damage: \/d\.raw: segment\/\S+ has damaged blocks\n {2}bytes \d+\+4096\n/,

@@ -234,10 +234,9 @@ class Life {
   /** A host dies and starts again, on its disk. */
   async #kill(): Promise<void> {
     const index = this.#below(2);
-    const { host, fileSystem } = this.#fronts[index] as ClusterFront;
-    await host.kill();
-    void fileSystem.close().catch(() => {});
-    this.#fronts[index] = await ClusterFront.open(this.world, host.id);
+    const front = this.#fronts[index] as ClusterFront;
+    await front.kill();
+    this.#fronts[index] = await ClusterFront.open(this.world, front.host.id);
     this.counts.killed += 1;
   }
 

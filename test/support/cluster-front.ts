@@ -75,6 +75,12 @@ export class ClusterFront {
     return front;
   }
 
+  /** The process dies. */
+  async kill(): Promise<void> {
+    await this.host.kill();
+    void this.fileSystem.close().catch(() => {});
+  }
+
   async objectOf(ino: Ino): Promise<ObjectId> {
     await this.fileSystem.open(ino);
     const object = await this.fileSystem.objectOf(ino);

@@ -32,6 +32,7 @@ import { Membership } from '../../src/router/members/membership.ts';
 import { HeldObjects } from '../../src/router/moments/held-objects.ts';
 import { Moments } from '../../src/router/moments/moments.ts';
 import { ObjectRouter } from '../../src/router/object-router.ts';
+import type { RoutedObject } from '../../src/router/routed-object.ts';
 import { ReplicaKeeper } from '../../src/router/moves/replica-keeper.ts';
 import { takeOver } from '../../src/router/moves/takeover.ts';
 import type { Recovered } from '../../src/router/unfinished.ts';
@@ -188,6 +189,7 @@ export class ClusterWorld implements AsyncDisposable {
       this.#disks.set(name, left);
       await registry.close();
       endWork(drivers.volumes);
+      endFiles(router);
     };
     return {
       ...{ id, registry, router, locks, care, moments, snapshots, disk },
@@ -255,6 +257,15 @@ export class ClusterWorld implements AsyncDisposable {
 }
 
 /** Of a process that has died. */
+/** Files of a process that has died are not written back again and again. */
+function endFiles(router: ObjectRouter): void {
+  for (const { id } of router.openObjects()) {
+    const backing = (router.opened(id) as RoutedObject | undefined)?.backing;
+    if (backing?.where === 'here' && backing.kind === 'file')
+      backing.tenure.end(new StorageError('closed', 'the process has died'));
+  }
+}
+
 function endWork(volumes: VolumeDriver): void {
   const reason = new StorageError('closed', 'the process has died');
   for (const { id } of volumes.statuses()) volumes.opened(id)?.fail(reason);

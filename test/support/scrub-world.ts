@@ -30,9 +30,9 @@ export class ScrubWorld implements AsyncDisposable {
 
   /** The process of a host dies, and another one begins where it was. */
   async restart(index: number): Promise<void> {
-    const { host } = this.hosts[index] as ClusterFront;
-    await host.kill();
-    this.hosts[index] = await ClusterFront.open(this.world, host.id);
+    const front = this.hosts[index] as ClusterFront;
+    await front.kill();
+    this.hosts[index] = await ClusterFront.open(this.world, front.host.id);
   }
 
   get host(): ClusterFront {
