@@ -13,7 +13,7 @@ import { isStorageError } from '../../src/core/errors.ts';
 import type { ObjectId } from '../../src/core/units.ts';
 import { KiB } from '../../src/core/units.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
-import { WharfFileSystem } from '../../src/frontend/filesystem.ts';
+import type { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { seededRandom } from '../../src/platform/random.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { ClusterFront } from '../support/cluster-front.ts';

@@ -18,7 +18,7 @@ export const crumbs = {
 };
 
 export class ScrubWorld implements AsyncDisposable {
-  readonly world = new ClusterWorld({ leaseMs: 60_000, volumes: crumbs });
+  readonly world = new ClusterWorld({ leaseMs: 10_000, volumes: crumbs });
   readonly hosts: ClusterFront[] = [];
 
   static async open(...names: readonly string[]): Promise<ScrubWorld> {
@@ -82,7 +82,10 @@ export class ScrubWorld implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { fileSystem } of this.hosts) await fileSystem.close().catch(() => {});
+    for (const { fileSystem, host } of this.hosts) {
+      await fileSystem.close();
+      await host.stop();
+    }
     await this.world[Symbol.asyncDispose]();
   }
 }
