@@ -240,7 +240,7 @@ describe('a vPool that is recovered', () => {
     await put('Ha', host);
     await assert.rejects(recovery.run(), /host a \(1\.2\.3\.4:5\) is up/);
     await recovery.registry.transact({ compares: [], writes: [{ key: 'Ha', delete: true }] });
-    await put('zz', {});
+    await put('yy', {});
     await assert.rejects(recovery.run(), /not empty/);
     assert.equal((await recovery.registry.range({ from: '', to: '\u0100' })).entries.length, 1);
   });
