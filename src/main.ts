@@ -10,6 +10,7 @@ import { aborted } from './core/aborted.ts';
 import { makeLog } from './daemon/log.ts';
 import type { Settings } from './daemon/settings.ts';
 import { parseSettings } from './daemon/settings.ts';
+import { systemPorts } from './daemon/host-ports.ts';
 import { readSettingsFile } from './daemon/settings-file.ts';
 import { describeError, isStorageError, StorageError } from './core/errors.ts';
 import { invariantExitStatus } from './core/invariant.ts';
@@ -74,7 +75,8 @@ async function run(settings: Settings, log: Log): Promise<void> {
   onFatal(log, () => mount);
   const { native } = loaded;
   const loopDelay = measureLoopDelay();
-  const stack = await openStack({ native, log, startedMs, signal }, settings);
+  const ports = systemPorts({ native, log, startedMs }, settings);
+  const stack = await openStack(ports, settings, signal);
   const ending = new AbortController();
   void tellOfLateLoop(loopDelay, stack.clock, log, ending.signal);
   try {

@@ -1,19 +1,14 @@
 /** This host among the others: its place on the network, and its lease in the registry. */
 
 import { join } from 'node:path';
-import { readPem } from './pem-file.ts';
+import type { HostPorts } from './host-ports.ts';
 import type { Settings } from './settings.ts';
 import { writeTime } from './units.ts';
 import type { Disposer } from '../core/disposer.ts';
 import { StorageError } from '../core/errors.ts';
 import { hostId } from '../core/units.ts';
 import { fingerprintOf } from '../platform/peers/handshake.ts';
-import { TcpPeers } from '../platform/peers/tcp-peers.ts';
-import type { PeerTls } from '../platform/peers/tls.ts';
-import type { Checksum } from '../ports/checksum.ts';
-import type { Clock } from '../ports/clock.ts';
 import type { Disk } from '../ports/disk.ts';
-import type { Log } from '../ports/log.ts';
 import type { PeerHandler } from '../ports/peers.ts';
 import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
@@ -24,11 +19,8 @@ import type { SharedSettings } from '../registry/shared-settings.ts';
 const idBytes = 8;
 
 export interface ClusterDeps {
+  readonly ports: Pick<HostPorts, 'clock' | 'random' | 'log' | 'process' | 'listen'>;
   readonly registry: Registry;
-  readonly checksum: Checksum;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
   readonly vpool: string;
   /** Of the folder on the SSD. */
   readonly data: string;
@@ -36,7 +28,8 @@ export interface ClusterDeps {
 
 /** Listens and joins. Requests of other hosts wait until somebody serves them. */
 export async function joinCluster(deps: ClusterDeps, settings: Settings, closing: Disposer) {
-  const { registry, checksum, clock, random, log, vpool, data } = deps;
+  const { ports, registry, vpool, data } = deps;
+  const { clock, random, log } = ports;
   const host = hostId(settings.host);
   const instance = hex(random, idBytes);
   const served = Promise.withResolvers<PeerHandler>();
@@ -46,32 +39,19 @@ export async function joinCluster(deps: ClusterDeps, settings: Settings, closing
     served.resolve(handler);
   };
   const key = Buffer.from(settings.peers.key ?? hex(random, 32), 'hex');
-  const tls = settings.peers.tls && readTls(settings.peers.tls);
   const identity = { host, instance, vpool, key };
-  const peers = await TcpPeers.listen(
-    { identity, checksum, clock, random, log, ...(tls && { tls }) },
-    settings.peers.listen,
-    (from, message) => handle(from, message),
-  );
+  const peers = await ports.listen(identity, (from, message) => handle(from, message));
   closing.defer(() => peers.close());
   const hosts = new HostRecords(registry);
   const { address } = peers;
   const { mount, domain } = settings;
-  const where = { address, mount, pid: process.pid, ...(domain !== undefined && { domain }) };
+  const where = { address, mount, pid: ports.process.pid, ...(domain !== undefined && { domain }) };
   const shared = sharedSettings(settings, key);
   const record = { id: host, instance, data, ...where, shared };
   const lease = { ttlMs: settings.lease.time, marginMs: settings.lease.margin };
   const membership = await Membership.join({ registry, hosts, clock, log, record }, lease);
   closing.defer(() => membership.leave());
   return { host, peers, hosts, membership, serve };
-}
-
-function readTls({ cert, key, ca }: NonNullable<Settings['peers']['tls']>): PeerTls {
-  return {
-    cert: readPem('peers.tls.cert', cert),
-    key: readPem('peers.tls.key', key),
-    ca: readPem('peers.tls.ca', ca),
-  };
 }
 
 /** The kind of backend comes first: with another one, its place is not worth a word. */

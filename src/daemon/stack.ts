@@ -1,13 +1,12 @@
 /** Puts a daemon together, floor by floor: the one place where all parts meet. */
 
 import { join } from 'node:path';
-import { openBackend } from '../backend/open-backend.ts';
 import type { BackendMetrics } from '../backend/with-metrics.ts';
 import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
 import { dataId, joinCluster } from './cluster.ts';
 import { beginVpool } from './begin-vpool.ts';
-import { openRegistry } from './open-registry.ts';
+import type { HostPorts } from './host-ports.ts';
 import { Scrub } from './scrub.ts';
 import type { Settings } from './settings.ts';
 import { aborted } from '../core/aborted.ts';
@@ -26,11 +25,6 @@ import { SnapshotMaker } from '../frontend/snapshot-maker.ts';
 import { SnapshotTree } from '../frontend/snapshot-tree.ts';
 import { ReplicaHosts } from '../log/replica-hosts.ts';
 import { ReplicaServer } from '../log/replica-server.ts';
-import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
-import type { Native } from '../platform/native.ts';
-import { systemRandom } from '../platform/random.ts';
-import { systemClock } from '../platform/system-clock.ts';
-import { systemDisk } from '../platform/system-disk.ts';
 import type { Backend } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -99,19 +93,15 @@ export interface Stack extends AsyncDisposable {
   readonly isReadOnly: boolean;
 }
 
-export interface StackDeps {
-  readonly native: Native | undefined;
-  readonly log: Log;
-  /** Wall clock. */
-  readonly startedMs: number;
-  readonly signal: AbortSignal;
-}
-
 /** Aborted by the signal while it waits for the object store. */
-export async function openStack(deps: StackDeps, settings: Settings): Promise<Stack> {
+export async function openStack(
+  ports: HostPorts,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<Stack> {
   const closing = new Disposer();
   try {
-    return await assemble(deps, settings, closing);
+    return await assemble(ports, settings, signal, closing);
   } catch (error) {
     await closing.close();
     throw error;
@@ -119,20 +109,19 @@ export async function openStack(deps: StackDeps, settings: Settings): Promise<St
 }
 
 async function assemble(
-  { native, log, startedMs, signal }: StackDeps,
+  ports: HostPorts,
   settings: Settings,
+  signal: AbortSignal,
   closing: Disposer,
 ): Promise<Stack> {
-  const clock = systemClock(native);
-  const random = systemRandom();
-  const disk = systemDisk(native);
-  const checksum = native ? nativeChecksum(native) : tableChecksum();
-  const holder = `host ${settings.host}, process ${process.pid}, since ${new Date(startedMs).toISOString()}`;
+  const { clock, random, disk, checksum, log } = ports;
+  const { pid, uid, gid, since } = ports.process;
+  const holder = `host ${settings.host}, process ${pid}, since ${since}`;
   disk.makeFolder(settings.data);
   const lock = disk.lock(join(settings.data, 'lock'), holder);
   closing.defer(() => lock.release());
 
-  const bare = await openRegistry(settings, clock);
+  const bare = await ports.openRegistry();
   closing.defer(() => bare.close());
   const registry = withRegistryRetry(bare, { clock, random, log }, settings.host);
   const known = await findVpool(registry, settings.vpool);
@@ -140,11 +129,9 @@ async function assemble(
   const snapshots = new SnapshotRecords(registry);
 
   const bucketPrefix = `wharf-${settings.vpool}`;
-  const { backend, monitor, metrics, isReadOnly } = await openBackend(
-    { ...settings.backend, bucketPrefix },
-    { clock, random, log },
-    { signal },
-  );
+  const { backend, monitor, metrics, isReadOnly } = await ports.openBackend(bucketPrefix, {
+    signal,
+  });
   closing.defer(() => backend.close());
   const vpool =
     known ?? (await beginVpool({ registry, random, backend }, settings.vpool, { signal }));
@@ -167,15 +154,7 @@ async function assemble(
   });
   closing.defer(() => cache.close());
   const cluster = await joinCluster(
-    {
-      registry,
-      checksum,
-      clock,
-      random,
-      log,
-      vpool: vpool.name,
-      data: await dataId(disk, random, settings),
-    },
+    { ports, registry, vpool: vpool.name, data: await dataId(disk, random, settings) },
     settings,
     closing,
   );
@@ -290,7 +269,7 @@ async function assemble(
       space: () => spaceOf(backend),
     },
     { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
-    { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+    { uid, gid },
   );
   closing.defer(() => fileSystem.close());
   const tree = new SnapshotTree(namespace, host);
