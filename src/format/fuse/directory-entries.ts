@@ -36,13 +36,18 @@ export class DirectoryWriter {
 
   /**
    * The same with attributes, which the kernel takes for a LOOKUP; without any (the entry went
-   * meanwhile, or is `.` or `..`) the entry is a mere name to it.
+   * meanwhile, or is `.` or `..`) the entry is a mere name to it. `timeoutMs` says of those that
+   * are written how long they may be believed.
    */
-  addPlus(entry: DirectoryEntry, attributes: Attributes | undefined, timeoutMs: number): boolean {
+  addPlus(
+    entry: DirectoryEntry,
+    attributes: Attributes | undefined,
+    timeoutMs: (attributes: Attributes) => number,
+  ): boolean {
     const at = this.#at + this.#bytes;
     if (!this.#take(entry, entryBytes)) return false;
     if (attributes === undefined) clear(this.#view, at, entryBytes);
-    else encodeEntry(this.#view, at, attributes, timeoutMs);
+    else encodeEntry(this.#view, at, attributes, timeoutMs(attributes));
     return true;
   }
 

@@ -121,7 +121,15 @@ export const attributesBytes = 88;
 export const entryBytes = 40 + attributesBytes;
 
 /** Where the fields of struct fuse_in_header are. */
-export const headerAt = { length: 0, opcode: 4, unique: 8, node: 16, uid: 24, gid: 28 } as const;
+export const headerAt = {
+  length: 0,
+  opcode: 4,
+  unique: 8,
+  node: 16,
+  uid: 24,
+  gid: 28,
+  thread: 32,
+} as const;
 
 /** A number of up to 53 bits as a u64. */
 export function setU64(view: DataView, at: number, value: number): void {

@@ -52,6 +52,11 @@ export class RequestReader {
     return this.#view.getUint32(this.#base + headerAt.gid, true);
   }
 
+  /** The thread that waits for the answer; 0 where it is in another PID namespace. */
+  get thread(): number {
+    return this.#view.getUint32(this.#base + headerAt.thread, true);
+  }
+
   /** Fields are counted from the end of the header. */
   u32(at: number): number {
     return this.#view.getUint32(this.#field(at, 4), true);

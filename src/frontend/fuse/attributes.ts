@@ -12,13 +12,11 @@ import type { Call, Handler } from './call.ts';
 const nsPerSecond = 1_000_000_000n;
 
 export function replyEntry(call: Call, attributes: Attributes): number {
-  call.context.told.note(attributes);
-  return encodeEntry(call.view, call.at, attributes, call.timeoutMs);
+  return encodeEntry(call.view, call.at, attributes, call.tell(attributes));
 }
 
 function replyAttributes(call: Call, attributes: Attributes): number {
-  call.context.told.note(attributes);
-  return encodeAttributesReply(call.view, call.at, attributes, call.timeoutMs);
+  return encodeAttributesReply(call.view, call.at, attributes, call.tell(attributes));
 }
 
 export const lookup: Handler = (call) => {

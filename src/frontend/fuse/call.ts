@@ -10,11 +10,12 @@ import { limits } from '../../core/limits.ts';
 import type { Eventually } from '../../core/eventually.ts';
 import type { Ino } from '../../core/units.ts';
 import { RequestReader } from '../../format/fuse/requests.ts';
-import type { Caller, FileSystem } from '../../ports/file-system.ts';
+import type { Attributes, Caller, FileSystem } from '../../ports/file-system.ts';
 import type { FileLocks } from '../file-locks.ts';
 import type { LockWaits } from './lock-waits.ts';
 import type { OpenHandles } from './open-handles.ts';
 import type { SeenVersions } from './seen-versions.ts';
+import type { ToldFiles } from './told-files.ts';
 
 /** See native/fuse-device.cc. */
 const replyAt = 4096;
@@ -43,10 +44,7 @@ export interface CallContext {
   readonly waits: LockWaits;
   /** The kernel looks at a file anew where it knows it from before (`stale`); awaits who said so. */
   readonly refresh: (ino: Ino, what: 'stale' | 'fresh') => Promise<void>;
-  /** Of files as the kernel knows them. */
-  readonly told: SeenVersions;
-  /** The kernel asks for the file's attributes anew. Waits for no other request. */
-  readonly forgetAttributes: (ino: Ino) => Promise<void>;
+  readonly told: ToldFiles;
 }
 
 /** Gives the bytes of the reply's payload, or a negative errno. Throws what the file system does. */
@@ -60,6 +58,7 @@ export class Call {
   readonly at: number;
   readonly #memory: Uint8Array;
   #changesBefore = 0;
+  #forgetsBefore = 0;
   #payload: Uint8Array;
 
   constructor(context: CallContext, view: DataView, memory: Uint8Array, slot: number) {
@@ -76,6 +75,8 @@ export class Call {
   begin(): void {
     this.request.begin();
     this.#changesBefore = this.context.belief.changeCount();
+    this.context.told.came(this.request.thread);
+    this.#forgetsBefore = this.context.told.forgets;
   }
 
   /**
@@ -85,6 +86,12 @@ export class Call {
   get timeoutMs(): number {
     const { belief } = this.context;
     return belief.changeCount() === this.#changesBefore ? belief.timeoutMs() : 0;
+  }
+
+  /** The reply says this of a file or folder. How long the kernel may believe it, ms. */
+  tell(attributes: Attributes): number {
+    const asked = { thread: this.request.thread, forgets: this.#forgetsBefore };
+    return this.context.told.note(attributes, asked) === 'new' ? this.timeoutMs : 0;
   }
 
   get fileSystem(): FileSystem {

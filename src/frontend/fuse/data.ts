@@ -7,7 +7,7 @@ import { entryBytes, openKillSetId, openReplyFlag, writeFlag } from '../../forma
 import { encodeCount, encodeOffset, encodeOpen } from '../../format/fuse/replies.ts';
 import type { Attributes, FileSystem } from '../../ports/file-system.ts';
 import { replyEntry } from './attributes.ts';
-import type { CallContext, Handler } from './call.ts';
+import type { Call, CallContext, Handler } from './call.ts';
 import { replyBytesMax } from './call.ts';
 import { dropAtFlush, dropAtRelease } from './locks.ts';
 import { makeFile } from './namespace.ts';
@@ -19,8 +19,7 @@ const fallocateFlag = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 const seekWhence = { data: 3, hole: 4 } as const;
 
 /** A volume is never kept in the kernel's page cache, another file as long as it is unchanged. */
-function openReply({ versions, handles }: CallContext, attributes: Attributes) {
-  const handle = handles.next();
+function openReply({ versions }: CallContext, handle: bigint, attributes: Attributes) {
   if (attributes.isVolume)
     return { handle, flags: openReplyFlag.directIo | openReplyFlag.parallelDirectWrites };
   return { handle, flags: versions.note(attributes) ? openReplyFlag.keepCache : 0 };
@@ -59,11 +58,10 @@ export const open: Handler = async (call) => {
   const how = openRequest(request.u32(0), request.u32(4));
   const attributes = await openFile(fileSystem, node, how);
   // Others may have changed it since: who opens it sees its size and content as they are.
-  if (!context.told.has(attributes)) {
-    await context.forgetAttributes(node);
-    context.told.note(attributes);
-  }
-  return encodeOpen(call.view, call.at, openReply(context, attributes));
+  const handle = context.handles.next();
+  if (how.truncate) context.told.noteOwn(node, 'cut', 0);
+  else await context.told.opened(handle, attributes);
+  return encodeOpen(call.view, call.at, openReply(context, handle, attributes));
 };
 
 export const create: Handler = async (call) => {
@@ -83,7 +81,8 @@ export const create: Handler = async (call) => {
     attributes = await openFile(fileSystem, ino, how);
   }
   const at = call.at + replyEntry(call, attributes);
-  return entryBytes + encodeOpen(call.view, at, openReply(context, attributes));
+  const reply = openReply(context, context.handles.next(), attributes);
+  return entryBytes + encodeOpen(call.view, at, reply);
 };
 
 export const read: Handler = (call) => {
@@ -104,12 +103,20 @@ export const write: Handler = (call) => {
     append || dropSetId
       ? fileSystem.write(node, offset, data, { append, dropSetId })
       : fileSystem.write(node, offset, data);
-  if (isPending(written)) return written.then(() => encodeCount(call.view, call.at, bytes));
-  return encodeCount(call.view, call.at, bytes);
+  // A page that is written back tells the kernel nothing of the size.
+  const end = (flags & writeFlag.cache) === 0 ? offset + bytes : 0;
+  if (isPending(written)) return written.then(() => wrote(call, end, bytes));
+  return wrote(call, end, bytes);
 };
 
+function wrote({ context, node, view, at }: Call, end: number, bytes: number): number {
+  if (end > 0) context.told.noteOwn(node, 'written', end);
+  return encodeCount(view, at, bytes);
+}
+
 export const release: Handler = async (call) => {
-  const { fileSystem, node } = call;
+  const { fileSystem, node, context, request } = call;
+  context.told.released(node, request.bigU64(0));
   try {
     await dropAtRelease(call);
   } finally {
@@ -118,17 +125,10 @@ export const release: Handler = async (call) => {
   return 0;
 };
 
-/** FLUSH: a descriptor is closed. What was written by it, the kernel knows by itself. */
+/** FLUSH: a descriptor is closed. */
 export const flush: Handler = async (call) => {
-  const { fileSystem, node, context } = call;
   await dropAtFlush(call);
-  await fileSystem.settle(node);
-  try {
-    context.told.note(await fileSystem.attributes(node));
-  } catch (error) {
-    // Another host has removed it.
-    if (!isStorageError(error, 'not_found')) throw error;
-  }
+  await call.fileSystem.settle(call.node);
   return 0;
 };
 

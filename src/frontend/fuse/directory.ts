@@ -18,11 +18,8 @@ export const readdir: Handler = (call) => list(call, 'plain');
 export const readdirplus: Handler = (call) => list(call, 'plus');
 
 async function list(call: Call, kind: 'plain' | 'plus'): Promise<number> {
-  const { request, fileSystem, node, context } = call;
-  const tell = (attributes: Attributes | undefined) => {
-    if (attributes) context.told.note(attributes);
-    return attributes;
-  };
+  const { request, fileSystem, node } = call;
+  const tell = (attributes: Attributes) => call.tell(attributes);
   let after = request.bigU64(8);
   const bytesMax = Math.min(request.u32(16), replyBytesMax);
   const writer = new DirectoryWriter(call.view, call.at, bytesMax);
@@ -33,9 +30,7 @@ async function list(call: Call, kind: 'plain' | 'plus'): Promise<number> {
     const attributes = kind === 'plus' ? await attributesOf(fileSystem, entries) : [];
     for (const [index, entry] of entries.entries()) {
       const added =
-        kind === 'plain'
-          ? writer.add(entry)
-          : writer.addPlus(entry, tell(attributes[index]), call.timeoutMs);
+        kind === 'plain' ? writer.add(entry) : writer.addPlus(entry, attributes[index], tell);
       // An empty listing would mean its end.
       if (!added) return writer.bytes === 0 ? -errno.EINVAL : writer.bytes;
       after = entry.cookie;

@@ -1,7 +1,6 @@
 /**
- * Whether a file is still what it was: when it was last opened here, in which case the kernel may keep
- * the pages that it has of it, or when the kernel was last told. What is not known, or no longer
- * known, has changed.
+ * Whether a file is still what it was when it was last opened here, in which case the kernel may keep
+ * the pages that it has of it. What is not known, or no longer known, has changed.
  */
 
 import type { Ino } from '../../core/units.ts';
@@ -15,18 +14,14 @@ export class SeenVersions {
     this.#filesMax = filesMax;
   }
 
-  /** Whether the file was noted just so. */
-  has(attributes: Attributes): boolean {
-    return this.#seen.get(attributes.ino) === versionOf(attributes);
-  }
-
   /** Notes the file as it is now; true where it was noted just so before. */
   note(attributes: Attributes): boolean {
     const { ino } = attributes;
-    const isSame = this.has(attributes);
+    const version = versionOf(attributes);
+    const isSame = this.#seen.get(ino) === version;
     // Goes to the end, so that the one that was opened longest ago is the first.
     this.#seen.delete(ino);
-    this.#seen.set(ino, versionOf(attributes));
+    this.#seen.set(ino, version);
     if (this.#seen.size > this.#filesMax) {
       const [oldest] = this.#seen.keys();
       if (oldest !== undefined) this.#seen.delete(oldest);
@@ -35,6 +30,7 @@ export class SeenVersions {
   }
 }
 
-function versionOf({ sizeBytes, modifiedNs, changedNs }: Attributes): string {
+/** Another one with each change of content. */
+export function versionOf({ sizeBytes, modifiedNs, changedNs }: Attributes): string {
   return `${sizeBytes} ${modifiedNs} ${changedNs}`;
 }

@@ -18,6 +18,7 @@ import { notifyCode, opcode } from '../../format/fuse/protocol.ts';
 import { invalidateEntryPayload, invalidateInodePayload } from '../../format/fuse/replies.ts';
 import { errnoName } from '../../platform/errno.ts';
 import type { Native, NativeDevice } from '../../platform/native.ts';
+import type { Clock } from '../../ports/clock.ts';
 import type { FileSystem } from '../../ports/file-system.ts';
 import type { Log } from '../../ports/log.ts';
 import type { Belief, CallContext } from './call.ts';
@@ -29,6 +30,7 @@ import { negotiate } from './negotiation.ts';
 import { LockWaits } from './lock-waits.ts';
 import { OpenHandles } from './open-handles.ts';
 import { SeenVersions } from './seen-versions.ts';
+import { ToldFiles } from './told-files.ts';
 
 /** Files of which is remembered what they were at their last OPEN, and what the kernel was told. */
 const seenFilesMax = 10_000;
@@ -51,6 +53,7 @@ export interface SessionDeps {
   readonly fileSystem: FileSystem;
   readonly locks?: FileLocks;
   readonly belief: Belief;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -72,12 +75,13 @@ export class FuseSession {
   readonly #counts = new Float64Array(countedOpcodes);
   #underWay = 0;
   #whenIdle: (() => void) | undefined;
+  readonly #toldFiles: ToldFiles;
   readonly #refreshing = new Map<Ino, Promise<void>>();
   #notifying = Promise.resolve();
 
   /** Takes over the descriptor. A `resumed` one has been through INIT with another process. */
   constructor(deps: SessionDeps, settings: SessionSettings, fd: number, how: 'new' | 'resumed') {
-    const { native, fileSystem, belief, locks, log } = deps;
+    const { native, fileSystem, belief, locks, clock, log } = deps;
     this.#native = native;
     this.#log = log;
     this.#settings = settings;
@@ -96,14 +100,17 @@ export class FuseSession {
     const view = new DataView(opened.arena);
     this.#locks = locks ? 'served' : 'of kernel';
     this.#waits = new LockWaits(Math.floor(settings.requestsMax / 2));
+    this.#toldFiles = new ToldFiles({
+      clock,
+      filesMax: seenFilesMax,
+      forget: (ino) => this.#invalidateNow(ino, 'attributes'),
+    });
     const context: CallContext = {
       ...{ fileSystem, belief, locks, waits: this.#waits },
       handles: new OpenHandles(process.pid),
       refresh: (ino: Ino, what: 'stale' | 'fresh') => this.#refresh(ino, what),
       versions: new SeenVersions(seenFilesMax),
-      told: new SeenVersions(seenFilesMax),
-      forgetAttributes: (ino) =>
-        this.#notifyNow(notifyCode.invalidateInode, invalidateInodePayload(ino, -1n)),
+      told: this.#toldFiles,
     };
     this.#calls = Array.from(
       { length: settings.requestsMax },
@@ -137,22 +144,23 @@ export class FuseSession {
   }
 
   /**
-   * The kernel forgets a file's attributes, and its data unless `attributes` alone are named. The
-   * promise waits for requests on that file, so no request may wait for the promise.
+   * The kernel forgets a file's attributes, and its data unless `attributes` alone are named; where
+   * it asks for them anyway, it finds out by itself. The promise waits for requests on that file, so
+   * no request may wait for the promise.
    */
   invalidateInode(ino: Ino, what: 'all' | 'attributes'): Promise<void> {
-    const payload = invalidateInodePayload(ino, what === 'all' ? 0n : -1n);
-    return this.#notify(notifyCode.invalidateInode, payload);
+    return this.#inTurn(() => this.#toldFiles.changed(ino, () => this.#invalidateNow(ino, what)));
   }
 
   /** The kernel forgets a name. The same holds for requests on names of `parent`. */
   invalidateEntry(parent: Ino, name: string): Promise<void> {
-    return this.#notify(notifyCode.invalidateEntry, invalidateEntryPayload(parent, name));
+    const payload = invalidateEntryPayload(parent, name);
+    return this.#inTurn(() => this.#notifyNow(notifyCode.invalidateEntry, payload));
   }
 
   /** The kernel sends again what another process had read and not answered (Linux 6.9). */
   resend(): Promise<void> {
-    return this.#notify(notifyCode.resend, new Uint8Array(0));
+    return this.#inTurn(() => this.#notifyNow(notifyCode.resend, new Uint8Array(0)));
   }
 
   /** Resolves when nothing is under way any more; what comes meanwhile is refused. */
@@ -267,7 +275,8 @@ export class FuseSession {
   /** A lock is granted only when the kernel has forgotten what it had of the file before. */
   async #refresh(ino: Ino, what: 'stale' | 'fresh'): Promise<void> {
     if (what === 'stale') {
-      const refreshing = this.invalidateInode(ino, 'all').finally(() => {
+      const drop = () => this.#toldFiles.drop(ino, () => this.#invalidateNow(ino, 'all'));
+      const refreshing = this.#inTurn(drop).finally(() => {
         if (this.#refreshing.get(ino) === refreshing) this.#refreshing.delete(ino);
       });
       this.#refreshing.set(ino, refreshing);
@@ -276,9 +285,14 @@ export class FuseSession {
   }
 
   /** One at a time: each may wait in the kernel, on a thread of the pool that others need. */
-  async #notify(code: number, payload: Uint8Array): Promise<void> {
-    this.#notifying = this.#notifying.then(() => this.#notifyNow(code, payload));
+  async #inTurn(notify: () => Promise<void>): Promise<void> {
+    this.#notifying = this.#notifying.then(notify);
     await this.#notifying;
+  }
+
+  #invalidateNow(ino: Ino, what: 'all' | 'attributes'): Promise<void> {
+    const payload = invalidateInodePayload(ino, what === 'all' ? 0n : -1n);
+    return this.#notifyNow(notifyCode.invalidateInode, payload);
   }
 
   /** For what waits for no request: also a request may wait for that. */

@@ -10,6 +10,8 @@ import type { FileLocks } from '../../../src/frontend/file-locks.ts';
 import { LockWaits } from '../../../src/frontend/fuse/lock-waits.ts';
 import { OpenHandles } from '../../../src/frontend/fuse/open-handles.ts';
 import { SeenVersions } from '../../../src/frontend/fuse/seen-versions.ts';
+import { ToldFiles } from '../../../src/frontend/fuse/told-files.ts';
+import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 
 /** See native/fuse-device.cc. */
 const requestAt = 4096 - 80;
@@ -42,19 +44,24 @@ export class FakeKernel {
   changeCount = 0;
   readonly forgotten: number[] = [];
 
+  readonly told = new ToldFiles({
+    clock: new SimulatedClock(),
+    filesMax: 100,
+    forget: async (ino) => void this.forgotten.push(ino),
+  });
   readonly waits = new LockWaits(2);
   /** Files that the kernel was told to look at anew. */
   readonly refreshed: number[] = [];
   /** Of the next request. */
   unique = 1n;
+  thread = 1;
 
   constructor(fileSystem: FileSystem, locks?: FileLocks) {
     const context: CallContext = {
       ...{ fileSystem, locks, handles: new OpenHandles(1), waits: this.waits },
       belief: { timeoutMs: () => this.timeoutMs, changeCount: () => this.changeCount },
       versions: new SeenVersions(100),
-      told: new SeenVersions(100),
-      forgetAttributes: async (ino) => void this.forgotten.push(ino),
+      told: this.told,
       refresh: async (ino: number, what: 'stale' | 'fresh') => {
         if (what === 'stale') this.refreshed.push(ino);
       },
@@ -77,6 +84,7 @@ export class FakeKernel {
     this.#view.setBigUint64(requestAt + 16, BigInt(node), true);
     this.#view.setUint32(requestAt + 24, 1000, true);
     this.#view.setUint32(requestAt + 28, 100, true);
+    this.#view.setUint32(requestAt + 32, this.thread, true);
     this.#memory.set(fields, requestAt + inHeaderBytes);
     const none = Buffer.alloc(0);
     try {

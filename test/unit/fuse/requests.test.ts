@@ -7,6 +7,7 @@ import { StorageError } from '../../../src/core/errors.ts';
 import type { Ino } from '../../../src/core/units.ts';
 import { opcode } from '../../../src/format/fuse/protocol.ts';
 import { handlers } from '../../../src/frontend/fuse/dispatch.ts';
+import type { FileSystem } from '../../../src/ports/file-system.ts';
 import { errno } from '../../../src/frontend/fuse/errno.ts';
 import { MemoryFileSystem } from '../../support/memory-file-system.ts';
 import { body, FakeKernel } from './calls.ts';
@@ -297,6 +298,68 @@ describe('what the kernel may believe', () => {
     await fileSystem.write(ino, 0, Buffer.from('of another host'));
     await kernel.ask(opcode.open, ino, body(0, 0));
     assert.deepEqual(kernel.forgotten, [ino]);
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, [ino]);
+  });
+
+  test('ends for what it has asked before a file was opened that had changed', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    const attributes = fileSystem.attributes.bind(fileSystem);
+    const believed = async () =>
+      Number((await kernel.ask(opcode.getattr, ino, body(0, 0, 0n))).payload.readBigUInt64LE(0));
+    assert.equal(await believed(), 1);
+    fileSystem.write(ino, 0, Buffer.from('of another host'));
+    (fileSystem as FileSystem).attributes = async (of) => {
+      const found = attributes(of);
+      await kernel.told.opened(1n, found);
+      return found;
+    };
+    assert.equal(await believed(), 0);
+    fileSystem.attributes = attributes;
+    assert.equal(await believed(), 1);
+  });
+
+  test('changes again when who opened the file has its answer, or has closed it', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    for (const by of ['thread', 'handle'] as const) {
+      fileSystem.write(ino, 0, Buffer.from(`of another host, for the ${by}`));
+      kernel.thread = 1;
+      const opened = await kernel.ask(opcode.open, ino, body(0, 0));
+      await kernel.ask(opcode.getattr, ino, body(0, 0, 0n));
+      let isTold = false;
+      const telling = kernel.told.changed(ino, async () => void (isTold = true));
+      kernel.thread = 2;
+      await kernel.ask(opcode.statfs, ino, body());
+      assert.equal(isTold, false);
+      const handle = opened.payload.readBigUInt64LE(0);
+      if (by === 'handle') await kernel.ask(opcode.release, ino, body(handle, 0, 0, 0n));
+      kernel.thread = 1;
+      if (by === 'thread') await kernel.ask(opcode.statfs, ino, body());
+      await telling;
+      assert.equal(isTold, true);
+    }
+  });
+
+  test('is what it has done by itself', async () => {
+    const { kernel, ino } = await withFile();
+    await kernel.ask(opcode.getattr, ino, body(0, 0, 0n));
+    await kernel.ask(opcode.write, ino, body(0n, 0n, 4, 0, 0n, 0, 0, 1));
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    await kernel.ask(opcode.open, ino, body(0o1000, 0));
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, []);
+    const fromPageCache = 1;
+    await kernel.ask(opcode.write, ino, body(0n, 0n, 4, fromPageCache, 0n, 0, 0, 1));
+    await kernel.ask(opcode.open, ino, body(0, 0));
+    assert.deepEqual(kernel.forgotten, [ino]);
+  });
+
+  test('is not what a listing had no room to tell it', async () => {
+    const { fileSystem, kernel, ino } = await withFile();
+    await kernel.ask(opcode.getattr, ino, body(0, 0, 0n));
+    fileSystem.write(ino, 0, Buffer.from('of another host'));
+    const roomForDots = 2 * (128 + 32) + 100;
+    await kernel.ask(opcode.readdirplus, 1, body(0n, 0n, roomForDots, 0, 0n, 0, 0));
     await kernel.ask(opcode.open, ino, body(0, 0));
     assert.deepEqual(kernel.forgotten, [ino]);
   });
