@@ -5,6 +5,8 @@ import type { Ino } from '../core/units.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { isAt, keys, putInode } from '../registry/namespace.ts';
 import type { DirectoryTimes } from './directory-times.ts';
+import { changedAt } from './directory-times.ts';
+import type { OpenFiles } from './open-files.ts';
 
 const setIdBits = 0o6000;
 const executableByGroup = 0o010;
@@ -24,27 +26,35 @@ function applyChange(inode: Inode, change: AttributeChange, now: bigint): Inode 
     gid: change.gid ?? inode.gid,
     accessedNs: time(change.accessedNs, inode.accessedNs),
     modifiedNs: time(change.modifiedNs, inode.modifiedNs),
-    changedNs: now,
+    changedNs: changedAt(inode, now),
   };
 }
 
-/** Writes the change of the inode as it is by then, with the time that its directory was touched. */
+/**
+ * Writes the change of the inode as it is by then, with the time that its directory was touched, and
+ * with what was written to the file here.
+ */
 export async function writeChange(
   deps: {
     readonly namespace: Namespace;
+    readonly files: OpenFiles;
     readonly directories: DirectoryTimes;
     readonly nowNs: () => bigint;
   },
   ino: Ino,
   change: AttributeChange,
-  current: (inode: Inode) => Inode,
 ): Promise<Inode> {
-  const { namespace, directories, nowNs } = deps;
+  const { namespace, files, directories, nowNs } = deps;
   for (;;) {
     const found = await namespace.changeable(ino);
+    const file = files.get(ino);
+    const modifiedNs = file?.modifiedNs;
+    // Its size is the owner's: another host may have written since.
+    if (file && modifiedNs !== undefined) await files.refresh(file, found.record);
     directories.take(ino);
     let isCommitted = false;
-    const changed = applyChange(current(found.record), change, nowNs());
+    const current = directories.current(files.current(found.record));
+    const changed = applyChange(current, change, nowNs());
     try {
       const compares = [isAt(keys.inode(ino), found.revision)];
       const outcome = await namespace.registry.transact({ compares, writes: [putInode(changed)] });
@@ -53,6 +63,8 @@ export async function writeChange(
       if (isCommitted) directories.kept(ino);
       else directories.giveBack(ino);
     }
-    if (isCommitted) return changed;
+    if (!isCommitted) continue;
+    if (file && file.modifiedNs === modifiedNs) file.modifiedNs = undefined;
+    return changed;
   }
 }

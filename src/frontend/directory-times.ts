@@ -69,9 +69,14 @@ export class DirectoryTimes {
   }
 }
 
-/** As it is when something in it changed at that time; its ctime never goes back. */
+/** As it is when something in it changed at that time. */
 export function withTime(inode: Inode, time: bigint | undefined): Inode {
-  if (time === undefined) return inode;
-  const changedNs = time > inode.changedNs ? time : inode.changedNs;
-  return { ...inode, modifiedNs: time, changedNs };
+  return time === undefined
+    ? inode
+    : { ...inode, modifiedNs: time, changedNs: changedAt(inode, time) };
+}
+
+/** A ctime grows with each change, whatever the clocks of hosts show: versions are told apart by it. */
+export function changedAt({ changedNs }: Inode, time: bigint): bigint {
+  return time > changedNs ? time : changedNs + 1n;
 }

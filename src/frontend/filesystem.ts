@@ -179,11 +179,9 @@ export class WharfFileSystem implements FileSystem {
       });
     }
     const { namespace, clock } = this.#deps;
-    const write = { namespace, directories: this.#directories, nowNs: () => clock.wallNs() };
-    const changed = await writeChange(write, ino, change, (inode) => this.#current(inode));
-    const file = this.#files.get(ino);
-    if (file && change.modifiedNs !== undefined) file.modifiedNs = undefined;
-    return this.#attributesOf(changed);
+    const deps = { namespace, files: this.#files, directories: this.#directories };
+    const nowNs = () => clock.wallNs();
+    return this.#attributesOf(await writeChange({ ...deps, nowNs }, ino, change));
   }
 
   async make(parent: Ino, name: string, what: NewInode, caller: Caller): Promise<Attributes> {
@@ -344,7 +342,7 @@ export class WharfFileSystem implements FileSystem {
   }
 
   #noteChange(file: OpenFile): void {
-    file.modifiedNs = this.#deps.clock.wallNs();
+    this.#files.noteChange(file, this.#deps.clock.wallNs());
   }
 
   /** For whoever only reads. */

@@ -10,12 +10,17 @@ import { isAt, keys, putInode } from '../registry/namespace.ts';
 import { withTime } from './directory-times.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 
+/** Clocks may not tell apart what happens within it. */
+const tickNs = 1_000_000n;
+
 export interface OpenFile {
   readonly ino: Ino;
   readonly handle: ObjectHandle;
   uses: number;
   /** Of the last change of data that the registry has not got yet. */
   modifiedNs: bigint | undefined;
+  /** Of the last change of data that this host has made. */
+  latestNs: bigint;
   /** The size that this host has last brought to the registry, or found there. */
   settledBytes: number;
   /** As the registry had it when the owner was last asked for the size. */
@@ -73,11 +78,21 @@ export class OpenFiles {
     file.asOf = inode;
   }
 
+  /** Its data has been changed. No two changes have one time, or one would be taken for the other. */
+  noteChange(file: OpenFile, nowNs: bigint): void {
+    const { latestNs } = file;
+    const isSameTick = latestNs >= nowNs && latestNs - nowNs < tickNs;
+    file.latestNs = isSameTick ? latestNs + 1n : nowNs;
+    file.modifiedNs = file.latestNs;
+  }
+
   /** Brings the registry's record of the file up to date. */
   async settle(file: OpenFile): Promise<void> {
     for (;;) {
       const found = await this.#namespace.findInode(file.ino);
       if (!found) return;
+      // Another host has changed it in the same tick: data with the same time is taken for the same.
+      if (file.modifiedNs === found.record.modifiedNs) this.noteChange(file, file.modifiedNs);
       const { modifiedNs, handle } = file;
       // What this host has neither written nor serves, others bring up to date.
       if (modifiedNs === undefined && !handle.isHere()) return;
@@ -139,7 +154,7 @@ export class OpenFiles {
     }
     const file = {
       ...{ ino, handle, uses: 0, modifiedNs: undefined, settledBytes: record.sizeBytes },
-      asOf: undefined,
+      ...{ latestNs: 0n, asOf: undefined },
     };
     this.#files.set(ino, file);
     return file;

@@ -75,3 +75,17 @@ test("a flush of a small file brings the file's times too", async () => {
   assert.notEqual((await kept(ino)).modifiedNs, before.modifiedNs);
   await fileSystem.close();
 });
+
+test('a write after the clock was set back has the time that it shows', async () => {
+  const { fileSystem, clock, make, kept } = await openFileSystem();
+  const ino = await make('note');
+  const times: bigint[] = [];
+  for (const ns of [5_000_000_000n, 5_000_000_000n, 4_999_000_000n]) {
+    clock.wallNs = () => ns;
+    await fileSystem.write(ino, 0, new Uint8Array(10));
+    await fileSystem.flush(ino);
+    times.push((await kept(ino)).modifiedNs);
+  }
+  assert.deepEqual(times, [5_000_000_000n, 5_000_000_001n, 4_999_000_000n]);
+  await fileSystem.close();
+});

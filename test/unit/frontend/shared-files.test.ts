@@ -7,6 +7,7 @@ import { hostId } from '../../../src/core/units.ts';
 import { WharfFileSystem } from '../../../src/frontend/filesystem.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
+import type { Attributes } from '../../../src/ports/file-system.ts';
 import { rootIno } from '../../../src/ports/file-system.ts';
 import { prefixRange } from '../../../src/ports/registry.ts';
 import type { ObjectHandle, Objects } from '../../../src/ports/objects.ts';
@@ -150,6 +151,69 @@ describe('a file that another host serves', () => {
     await a.write(ino, 5, Buffer.from(' and more'));
     await b.release(ino);
     assert.equal((await a.attributes(ino)).sizeBytes, 14);
+  });
+
+  test('keeps its size when a host that has changed it before others did changes its mode', async () => {
+    await using made = await pair();
+    const { a, b, ino } = made;
+    await b.open(ino);
+    await b.write(ino, 0, Buffer.from('F'));
+    await a.write(ino, 5, Buffer.from(' and more'));
+    await b.change(ino, { mode: 0o600 });
+    assert.equal((await a.attributes(ino)).sizeBytes, 14);
+    const { modifiedNs, changedNs } = await b.attributes(ino);
+    await b.release(ino);
+    const kept = await a.attributes(ino);
+    assert.deepEqual([kept.modifiedNs, kept.changedNs], [modifiedNs, changedNs]);
+  });
+
+  test('gets a size that came while another was on its way, in the same tick of the clock', async () => {
+    for (const how of ['write', 'set its time'] as const) {
+      await using made = await pair();
+      const { a, b, ino, held } = made;
+      await b.open(ino);
+      await b.write(ino, 5, Buffer.from(' and'));
+      held.commits.close();
+      const settling =
+        how === 'write' ? b.flush(ino) : b.change(ino, { modifiedNs: 1_700_000_000_000_000_000n });
+      await settle();
+      await b.write(ino, 9, Buffer.from(' more'));
+      held.commits.open();
+      await settling;
+      await b.release(ino);
+      assert.equal((await a.attributes(ino)).sizeBytes, 14, how);
+    }
+  });
+
+  test('is another one after each change, also of two hosts in one tick of their clocks', async () => {
+    await using made = await pair();
+    const { a, b, ino } = made;
+    await a.open(ino);
+    const seen: Attributes[] = [];
+    const see = async () => {
+      seen.push(await b.open(ino));
+      await b.release(ino);
+    };
+    await see();
+    for (const host of [a, a, b, a, b, b]) {
+      await host.open(ino);
+      await host.write(ino, 0, Buffer.from('other'));
+      await host.flush(ino);
+      await host.release(ino);
+      await see();
+    }
+    const versions = seen.map(({ modifiedNs, changedNs }) => `${modifiedNs} ${changedNs}`);
+    assert.equal(new Set(versions).size, 7);
+    for (const [index, { modifiedNs }] of seen.entries())
+      assert.notEqual(
+        modifiedNs,
+        seen[index - 1]?.modifiedNs,
+        'pages are kept where it is the same',
+      );
+    const once = await a.change(ino, { mode: 0o600 });
+    const twice = await b.change(ino, { mode: 0o600 });
+    assert.notEqual(once.changedNs, twice.changedNs);
+    await a.release(ino);
   });
 
   test('is truncated to a size that it seems to have', async () => {
