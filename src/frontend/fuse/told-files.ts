@@ -18,7 +18,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { Attributes } from '../../ports/file-system.ts';
 import { versionOf } from './seen-versions.ts';
 
-/** Who waits for an answer does not sleep on for so long when it is there. */
+/** Who waits for an answer does not sleep on for so long when it is there, nor does what drops it. */
 const takenMs = 100;
 /** Instead of the handle of an open file: of somebody who never closes it. */
 const nobody = -1n;
@@ -32,6 +32,10 @@ interface ToldFile {
   sizeBytes: number | undefined;
   /** Answers count for requests that came at this count of `forgets` or later. */
   since: number;
+  /** What makes the kernel forget it at this moment: no answer counts before the last is done. */
+  forgetting: number;
+  /** Of those, what is not for an opening: it may wait for other requests. */
+  telling: Promise<void> | undefined;
   /** Undefined where it is known. */
   opening: Opening | undefined;
 }
@@ -90,7 +94,7 @@ export class ToldFiles {
   note(attributes: Attributes, { thread, forgets }: Asked): 'new' | 'old' {
     if (attributes.type !== 'file') return 'new';
     const file = this.#fileOf(attributes.ino);
-    if (forgets < file.since) return 'old';
+    if (file.forgetting > 0 || forgets < file.since) return 'old';
     file.version = versionOf(attributes);
     file.sizeBytes = attributes.sizeBytes;
     const { opening } = file;
@@ -119,6 +123,8 @@ export class ToldFiles {
     }
     file.opening.openers.add(handle);
     await file.opening.forgotten;
+    // The answer to whoever asks now would be dropped as well.
+    if (file.telling) await within(this.#deps.clock, takenMs, file.telling);
   }
 
   released(ino: Ino, handle: bigint): void {
@@ -132,23 +138,32 @@ export class ToldFiles {
     const file = this.#files.get(ino);
     if (!file) return tell();
     while (file.opening?.answer) await this.#taken(file);
-    if (!file.opening) await this.#forget(file, tell);
+    if (!file.opening) await this.#tell(file, tell);
   }
 
   /** The same, but the kernel has to ask then as it has to for an opening. */
   async drop(ino: Ino, tell: () => Promise<void>): Promise<void> {
     const file = this.#fileOf(ino);
     while (file.opening?.answer) await this.#taken(file);
-    await this.#forget(file, tell);
+    await this.#tell(file, tell);
     file.opening ??= newOpening(Promise.resolve());
     file.opening.openers.add(nobody);
   }
 
+  async #tell(file: ToldFile, tell: () => Promise<void>): Promise<void> {
+    file.telling = this.#forget(file, tell);
+    await file.telling;
+    file.telling = undefined;
+  }
+
   async #forget(file: ToldFile, tell: () => Promise<void>): Promise<void> {
-    setUnknown(file, Number.POSITIVE_INFINITY);
+    file.forgetting += 1;
+    setUnknown(file);
     await tell();
+    file.forgetting -= 1;
     this.#forgets += 1;
-    setUnknown(file, this.#forgets);
+    file.since = this.#forgets;
+    setUnknown(file);
   }
 
   async #taken(file: ToldFile): Promise<void> {
@@ -176,17 +191,19 @@ export class ToldFiles {
 }
 
 function newFile(): ToldFile {
-  return { version: undefined, sizeBytes: undefined, since: 0, opening: undefined };
+  return {
+    ...{ version: undefined, sizeBytes: undefined, since: 0 },
+    ...{ forgetting: 0, telling: undefined, opening: undefined },
+  };
 }
 
 function newOpening(forgotten: Promise<void>): Opening {
   return { forgotten, openers: new Set(), answer: undefined };
 }
 
-function setUnknown(file: ToldFile, since: number): void {
+function setUnknown(file: ToldFile): void {
   file.version = undefined;
   file.sizeBytes = undefined;
-  file.since = since;
 }
 
 /** Where it has changed the file by itself, it knows the size, and asks for the rest. */

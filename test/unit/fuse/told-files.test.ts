@@ -183,15 +183,25 @@ describe('a kernel that is about to forget a file', () => {
     assert.equal(answer(2, 11), 'new');
   });
 
-  test('because of news is not waited for by who opens it', async () => {
-    const { told, heard, answer } = world();
-    answer(1);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const telling = told.changed(ino, () => promise);
-    await told.opened(1n, file(1));
-    assert.deepEqual(heard, ['forget 7']);
-    resolve();
-    await telling;
+  test('because of news or a lock is waited for by who opens it, but not for ever', async () => {
+    for (const why of ['changed', 'drop'] as const)
+      for (const isSlow of [false, true]) {
+        const { clock, told, heard, answer } = world();
+        answer(1);
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const telling = told[why](ino, () => promise);
+        let isOpen = false;
+        const opening = told.opened(1n, file(2)).then(() => (isOpen = true));
+        await settle();
+        assert.deepEqual([heard, isOpen], [['forget 7'], false], 'its answer would be dropped');
+        assert.equal(answer(2), 'old');
+        if (isSlow) await clock.advance(100);
+        else resolve();
+        await opening;
+        assert.equal(answer(2), isSlow ? 'old' : 'new');
+        resolve();
+        await telling;
+      }
   });
 
   test('because of a lock has to ask afterwards, whatever it has forgotten before', async () => {
