@@ -269,7 +269,13 @@ export class WharfFileSystem implements FileSystem {
 
   async flush(ino: Ino): Promise<void> {
     const file = this.#files.get(ino);
-    if (!file) return this.#directories.settle();
+    if (file) return this.#flush(file);
+    // Nobody uses it any more, and what was written may be in a journal alone.
+    const isFile = !this.#kept.get(ino) && (await this.objectOf(ino)) !== undefined;
+    return isFile ? this.#use(ino, (used) => this.#flush(used)) : this.#directories.settle();
+  }
+
+  async #flush(file: OpenFile): Promise<void> {
     const { handle } = file;
     await handle.flush();
     // The flushes of a VM cost the registry nothing, nor wait for it: times come a moment later.
