@@ -9,7 +9,7 @@
  *                      which takes it; else wait for one of the two or for an administrator
  */
 
-import type { StorageError } from '../core/errors.ts';
+import type { ErrorCode, StorageError } from '../core/errors.ts';
 import { describeError, isStorageError } from '../core/errors.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
 import type { ReplicaServer } from '../log/replica-server.ts';
@@ -132,10 +132,13 @@ export class Ownership {
   }
 }
 
-/** The owner does not answer, or the object changes hands at this moment. */
+/** The owner does not answer, or is stopping, or the object changes hands at this moment. */
+const passing: readonly ErrorCode[] = [
+  ...(['unavailable', 'unknown_outcome', 'closed', 'not_owner', 'busy', 'fenced'] as const),
+];
+
 function isWorthWaiting(error: unknown): boolean {
-  if (!isStorageError(error)) return false;
-  return ['unavailable', 'unknown_outcome', 'not_owner', 'busy', 'fenced'].includes(error.code);
+  return isStorageError(error) && passing.includes(error.code);
 }
 
 export function makeTenure(id: ObjectId, claim: Claim): Here['tenure'] {

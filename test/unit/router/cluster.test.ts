@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { StorageError } from '../../../src/core/errors.ts';
 import type { ObjectId } from '../../../src/core/units.ts';
 import { KiB, objectId } from '../../../src/core/units.ts';
 import { peerKind } from '../../../src/format/peer-message.ts';
@@ -60,6 +61,22 @@ async function attract(world: ClusterWorld, host: WorldHost, object: DataObject)
 
 for (const kind of ['volume', 'file'] as const)
   describe(`a ${kind} of another host`, () => {
+    test('is waited for while its owner is stopping', async () => {
+      const { world, a, b } = await pair(kind);
+      const atB = await b.router.open(id);
+      const { handle } = a.router;
+      let refusals = 0;
+      a.router.handle = () => {
+        refusals += 1;
+        if (refusals > 3) a.router.handle = handle;
+        throw new StorageError('closed', 'this host is stopping');
+      };
+      assert.equal(await valueAt(atB, 3), 4);
+      assert.ok(refusals > 3);
+      await stopAll(a, b);
+      await world[Symbol.asyncDispose]();
+    });
+
     test('is read and written through its owner', async () => {
       const { world, a, b, atA } = await pair(kind);
       const atB = await b.router.open(id);
