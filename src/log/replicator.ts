@@ -205,9 +205,9 @@ export class Replicator {
   }
 
   async #begin(host: HostRecord): Promise<ReplicaSession> {
-    const { hosts, tenure, journal, committedSequence } = this.#deps;
+    const { hosts, tenure, journal, committedSequence, signal } = this.#deps;
     this.#attempts += 1;
-    this.#joining = await ReplicaSession.begin(
+    const session = await ReplicaSession.begin(
       {
         ...{ hosts, journal, committedSequence, id: tenure.objectId, epoch: tenure.epoch },
         onProgress: () => this.#wake(),
@@ -215,7 +215,9 @@ export class Replicator {
       host,
       this.#attempts,
     );
-    return this.#joining;
+    this.#joining = session;
+    if (signal.aborted) session.end(signal.reason);
+    return session;
   }
 
   /** Waits until the copy has a sequence; rejects where it is lost. */

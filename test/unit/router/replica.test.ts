@@ -64,6 +64,24 @@ async function assertBlocks(object: DataObject, count: number, what: string): Pr
 }
 
 describe('a volume with a replica', () => {
+  test('is let go although a copy was just about to begin', { timeout: 20_000 }, async () => {
+    await using world = new ClusterWorld({ replica: 'sync', volumes: lazy, leaseMs });
+    const a = await world.host('a');
+    const b = await world.host('b');
+    const begun = Promise.withResolvers<void>();
+    world.network.delayAnswer = (kind) =>
+      kind === peerKind.replicaBegin ? begun.promise : undefined;
+    await a.router.create(id, 'volume');
+    const writing = (await a.router.open(id)).write(0, block(1));
+    await until(() => world.network.counts.has(peerKind.replicaBegin));
+    const letGo = a.volumes.opened(id)?.abandon();
+    begun.resolve();
+    await letGo;
+    world.network.delayAnswer = () => undefined;
+    await writing;
+    await Promise.all([a.stop(), b.stop()]);
+  });
+
   test('sync: has every acknowledged write after its owner died', async () => {
     const { world, a, b, atA } = await protectedVolume('sync');
     await using _ = world;
