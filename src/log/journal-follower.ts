@@ -13,7 +13,7 @@ import { tailChunkBytesMax } from './tail-store.ts';
 export interface Followed {
   /** Whole records, one behind another; empty where there is none yet. */
   readonly records: Uint8Array;
-  /** Sequence of the last one. */
+  /** Sequence of the last one, or of one behind it that was trimmed. */
   readonly lastSequence: number;
 }
 
@@ -32,7 +32,11 @@ export class JournalFollower {
   async next(): Promise<Followed> {
     for (;;) {
       const file = this.#journal.fileOf(this.#lastSequence + 1);
-      if (!file) return { records: new Uint8Array(0), lastSequence: this.#lastSequence };
+      if (!file) {
+        // Whatever was appended is trimmed: nobody needs to be sent it any more.
+        this.#lastSequence = this.#journal.lastSequence;
+        return { records: new Uint8Array(0), lastSequence: this.#lastSequence };
+      }
       if (file.number !== this.#file) {
         this.#file = file.number;
         this.#offset = fileHeaderBytes;
