@@ -24,7 +24,10 @@ const files = (...patterns: string[]) =>
 
 const stages = [
   {
-    files: files('tidy/*.test.ts', 'unit/**/*.test.ts', 'conformance/*.test.ts', 'model/*.test.ts'),
+    files: files(
+      ...['tidy/*.test.ts', 'unit/**/*.test.ts', 'conformance/*.test.ts', 'model/*.test.ts'],
+      'sim/*.test.ts',
+    ),
     concurrency: availableParallelism(),
   },
   { files: files('e2e/**/*.test.ts'), concurrency: 1 },

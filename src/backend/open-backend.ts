@@ -60,32 +60,39 @@ export async function openBackend(
   deps: BackendDeps,
   options: CallOptions & { readonly onMonitor?: (monitor: RetryMonitor) => void } = {},
 ): Promise<OpenedBackend> {
-  const { clock, random, log } = deps;
+  const { clock, log } = deps;
   const monitor = new RetryMonitor(clock, log);
   options.onMonitor?.(monitor);
-  const metrics = new BackendMetrics(clock);
-  const retryDeps = { clock, random, monitor };
-  const retrySettings = settings.retry ?? retryDefault;
-  const retry = retrying(retryDeps, retrySettings);
+  const retry = retrying({ ...deps, monitor }, settings.retry ?? retryDefault);
   const bare =
     settings.kind === 'dir'
       ? await retry(() => DirectoryBackend.open(settings.path), options)
       : S3Backend.open(settings);
-  let isReadOnly: boolean;
   try {
-    isReadOnly = await retry(() => learnRights(bare, settings, deps, options), options);
+    const isReadOnly = await retry(() => learnRights(bare, settings, deps, options), options);
+    return { ...stackOn(bare, settings, { ...deps, monitor }), isReadOnly };
   } catch (error) {
     await bare.close();
     throw error;
   }
+}
+
+/** What every store is used through. */
+export function stackOn(
+  bare: Backend,
+  settings: BackendStackSettings,
+  deps: BackendDeps & { readonly monitor: RetryMonitor },
+): Omit<OpenedBackend, 'isReadOnly'> {
+  const { clock, monitor } = deps;
+  const metrics = new BackendMetrics(clock);
   const bounded = withDeadline(bare, clock, settings.deadline ?? deadlineDefault);
   const counted = withMetrics(bounded, metrics);
   const laid =
     settings.layout === 'prefix' ? withPrefixLayout(counted, settings.bucketPrefix) : counted;
   const bytesMax = settings.bytesInFlightMax ?? bytesInFlightDefault;
   const limited = withLimit(laid, settings.requestsMax, { bytesMax });
-  const backend = withChecks(withRetry(limited, retryDeps, retrySettings));
-  return { backend, isReadOnly, monitor, metrics };
+  const backend = withChecks(withRetry(limited, deps, settings.retry ?? retryDefault));
+  return { backend, monitor, metrics };
 }
 
 /**

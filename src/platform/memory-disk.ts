@@ -20,6 +20,8 @@ export interface MemoryDiskFaults {
   failingSyncs: number;
   /** Reads are never there at once. */
   slowReads: boolean;
+  /** What a datasync, or a slow read, waits for. */
+  pause: (operation: 'sync' | 'read') => Promise<void>;
   /** Asked before each call: whether the device fails it (EIO). */
   fails: (operation: 'open' | 'read' | 'write', path: string) => boolean;
 }
@@ -32,6 +34,7 @@ export class MemoryDisk implements Disk {
     freeBytes: Number.POSITIVE_INFINITY,
     failingSyncs: 0,
     slowReads: false,
+    pause: () => new Promise((resolve) => setImmediate(resolve)),
     fails: () => false,
   };
   /** Datasyncs done, for tests of group commit. */
@@ -210,7 +213,7 @@ class MemoryFile implements DiskFile {
       return bytes.length;
     };
     if (!this.#disk.faults.slowReads) return copy();
-    const read = new Promise<void>((resolve) => setImmediate(resolve)).then(copy);
+    const read = this.#disk.faults.pause('read').then(copy);
     this.#reads.add(read);
     void read.finally(() => this.#reads.delete(read)).catch(() => {});
     return read;
@@ -227,7 +230,7 @@ class MemoryFile implements DiskFile {
     this.#assertOpen();
     const { faults } = this.#disk;
     const mark = this.#content.mark();
-    await new Promise((resolve) => setImmediate(resolve));
+    await faults.pause('sync');
     if (faults.failingSyncs > 0) {
       faults.failingSyncs -= 1;
       this.#content.doom(mark);

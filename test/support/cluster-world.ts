@@ -190,6 +190,8 @@ export class ClusterWorld implements AsyncDisposable {
       await registry.close();
       endWork(drivers.volumes);
       endFiles(router);
+      // Nobody there waits for anything any more.
+      router.close().catch(() => {});
     };
     return {
       ...{ id, registry, router, locks, care, moments, snapshots, disk },
@@ -256,7 +258,6 @@ export class ClusterWorld implements AsyncDisposable {
   }
 }
 
-/** Of a process that has died. */
 /** Files of a process that has died are not written back again and again. */
 function endFiles(router: ObjectRouter): void {
   for (const { id } of router.openObjects()) {
@@ -266,6 +267,7 @@ function endFiles(router: ObjectRouter): void {
   }
 }
 
+/** Of a process that has died. */
 function endWork(volumes: VolumeDriver): void {
   const reason = new StorageError('closed', 'the process has died');
   for (const { id } of volumes.statuses()) volumes.opened(id)?.fail(reason);

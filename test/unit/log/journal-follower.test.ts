@@ -13,7 +13,13 @@ const settings = { fileBytes: 64 * KiB, bytesMax: 256 * KiB };
 
 async function open() {
   const options = { folder: '/journal/v', epoch: 1, tag: 77, afterSequence: 0, settings };
-  const journal = await Journal.open(new MemoryDisk(), checksum, quietLog(), options, async () => {});
+  const journal = await Journal.open(
+    new MemoryDisk(),
+    checksum,
+    quietLog(),
+    options,
+    async () => {},
+  );
   const payload = new Uint8Array(4096);
   const table = Uint32Array.of(checksum.crc32c(payload));
   const append = () => journal.appendWrite(0, payload, table, 2 ** 30).sequence;

@@ -64,7 +64,7 @@ for (const kind of ['volume', 'file'] as const)
     test('is waited for while its owner is stopping', async () => {
       const { world, a, b } = await pair(kind);
       const atB = await b.router.open(id);
-      const { handle } = a.router;
+      const handle = a.router.handle.bind(a.router);
       let refusals = 0;
       a.router.handle = () => {
         refusals += 1;

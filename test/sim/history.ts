@@ -1,0 +1,256 @@
+/**
+ * What clients sent to one disk and what they were told, unit by unit, and whether what they read can
+ * be true. A unit is a register: each write gives it a value that no other write gives.
+ *
+ * - While hosts live: linearizable. A read returns the value of a write that may be the last one
+ *   at some moment between the read's begin and its end (Gibbons and Korach, 1997). A write whose answer
+ *   never came may happen at any time.
+ * - After a crash that may have cost writes: a prefix. What is lost was at stake, and everything of
+ *   which it is known that it was acknowledged before something that is there, is there too.
+ */
+
+import { StorageError } from '../../src/core/errors.ts';
+import type { Scheduler } from './scheduler.ts';
+
+/** A promise that was broken. */
+export class Violation extends StorageError {
+  constructor(what: string) {
+    super('corrupt', what);
+  }
+}
+
+export interface Write {
+  /** 0: zeroes. */
+  readonly value: number;
+  readonly began: number;
+  /** On the scheduler's ticks; infinite while nobody was told. */
+  ended: number;
+  /** Hosts that may have had it and have lost power since. */
+  readonly lostOn: Set<string>;
+}
+
+interface Entry {
+  readonly write: Write;
+  /** From then on it is surely overwritten. */
+  over: number;
+  /** A crash has taken it. */
+  isLost?: boolean;
+}
+
+export interface Read {
+  readonly first: number;
+  readonly count: number;
+  readonly began: number;
+}
+
+const never = Number.POSITIVE_INFINITY;
+
+export class History {
+  readonly name: string;
+  readonly unitBytes: number;
+  readonly #scheduler: Pick<Scheduler, 'tick'>;
+  readonly #units: Entry[][] = [];
+  #unflushed: Write[] = [];
+  /** Writes that a power cut may have taken, since they were last looked for. */
+  #atRisk = new Set<Write>();
+  #crashed: number | undefined;
+
+  /** A disk that begins with these values. */
+  constructor(
+    scheduler: Pick<Scheduler, 'tick'>,
+    name: string,
+    unitBytes: number,
+    values: readonly number[],
+  ) {
+    this.#scheduler = scheduler;
+    this.name = name;
+    this.unitBytes = unitBytes;
+    for (const value of values) {
+      const write: Write = { value, began: 0, ended: 0, lostOn: new Set() };
+      this.#units.push([{ write, over: never }]);
+    }
+  }
+
+  get unitCount(): number {
+    return this.#units.length;
+  }
+
+  /** Some writes may be lost: until `lookedThrough`, reads may see what was before them. */
+  get isUncertain(): boolean {
+    return this.#crashed !== undefined;
+  }
+
+  beginWrite(first: number, count: number, value: number): Write {
+    const began = this.#scheduler.tick();
+    const write: Write = { value, began, ended: never, lostOn: new Set() };
+    for (let unit = first; unit < first + count; unit += 1)
+      this.#units[unit]?.push({ write, over: never });
+    return write;
+  }
+
+  endWrite(write: Write, first: number, count: number): void {
+    write.ended = this.#scheduler.tick();
+    this.#unflushed.push(write);
+    for (let unit = first; unit < first + count; unit += 1)
+      this.#supersede(unit, write.began, write.ended, write);
+  }
+
+  beginFlush(): number {
+    return this.#scheduler.tick();
+  }
+
+  /** What was acknowledged before the flush began is durable. */
+  endFlush(began: number): void {
+    this.#unflushed = this.#unflushed.filter(
+      (write) => write.ended >= began || this.#atRisk.has(write),
+    );
+  }
+
+  beginRead(first: number, count: number): Read {
+    return { first, count, began: this.#scheduler.tick() };
+  }
+
+  endRead({ first, count, began }: Read, values: readonly number[]): void {
+    const ended = this.#scheduler.tick();
+    // What is recovered is looked at as a whole: see lookedThrough.
+    if (this.#crashed !== undefined) return;
+    for (let index = 0; index < count; index += 1) {
+      const unit = first + index;
+      const value = values[index] as number;
+      const possible = this.#entriesOf(unit, value);
+      const seen = possible.filter(({ over }) => over > began);
+      if (seen.length === 0) throw new Violation(this.#unlikely(unit, value, possible.length > 0));
+      const [only] = seen;
+      // Of several zeroes nobody knows which was read.
+      if (only && seen.length === 1) this.#supersede(unit, began, ended, only.write);
+    }
+  }
+
+  /** The host has got all that there is: a copy is complete, or a volume was handed over. */
+  givenTo(host: string): void {
+    for (const { lostOn } of this.#unflushed) lostOn.delete(host);
+  }
+
+  /**
+   * The host goes on with what it has: an owner that is back before others have taken the volume, or the
+   * host of a copy whose owner is gone. If it has been through a power cut, that lacks what was not
+   * synced and what nobody has flushed.
+   */
+  recoveredBy(host: string): void {
+    this.#risk(({ lostOn }) => lostOn.has(host));
+  }
+
+  /**
+   * The host has lost power, and what was on its SSD and not synced. Each of `holders` had all that was
+   * acknowledged.
+   */
+  cutPower(host: string, holders: readonly string[]): void {
+    for (const { lostOn } of this.#unflushed) lostOn.add(host);
+    this.#risk(({ lostOn }) => holders.every((holder) => lostOn.has(holder)));
+  }
+
+  #risk(isAtRisk: (write: Write) => boolean): void {
+    for (const write of this.#unflushed) if (isAtRisk(write)) this.#atRisk.add(write);
+    if (this.#atRisk.size > 0) this.#crashed ??= this.#scheduler.tick();
+  }
+
+  /** All of it was read after a crash, while nothing else was under way. */
+  lookedThrough(values: readonly number[]): void {
+    const crashed = this.#crashed ?? this.#scheduler.tick();
+    let lost: Write | undefined;
+    let kept: Write | undefined;
+    for (const [unit, value] of values.entries()) {
+      const possible = this.#entriesOf(unit, value);
+      const found = possible.at(-1)?.write;
+      if (!found) throw new Violation(this.#unlikely(unit, value, false));
+      for (const { write, isLost = false } of this.#units[unit] as Entry[]) {
+        if (isLost || write.ended > crashed || write.began <= found.ended) continue;
+        if (!this.#atRisk.has(write))
+          throw new Violation(
+            `${this.name}, unit ${unit}: write ${write.value}, which nothing could take, is lost; ` +
+              `there is ${value}`,
+          );
+        if (!lost || write.ended < lost.ended) lost = write;
+      }
+      // What was made again after the crash says nothing of what was recovered.
+      if (possible.length > 1 || found.ended > crashed) continue;
+      if (!kept || found.began > kept.began) kept = found;
+    }
+    if (lost && kept && lost.ended < kept.began)
+      throw new Violation(
+        `${this.name} is no prefix: write ${lost.value} is lost, and ${kept.value}, ` +
+          'which was sent when that was acknowledged, is there',
+      );
+    this.#begin(values);
+  }
+
+  /** What each unit may be, from `began` to now. A snapshot is one of those states. */
+  checkSnapshot(values: readonly number[], began: number, ended: number): void {
+    let missing: Write | undefined;
+    let newest: Write | undefined;
+    for (const [unit, value] of values.entries()) {
+      const possible = this.#entriesOf(unit, value);
+      const seen = possible.findLast(({ over, write }) => over > began && write.began < ended);
+      if (!seen)
+        throw new Violation(`snapshot of ${this.#unlikely(unit, value, possible.length > 0)}`);
+      for (const { write, isLost = false } of this.#units[unit] as Entry[])
+        if (!isLost && write.began > seen.write.ended && (!missing || write.ended < missing.ended))
+          missing = write;
+      if (possible.length === 1 && (!newest || seen.write.began > newest.began))
+        newest = seen.write;
+    }
+    if (missing && newest && missing.ended < newest.began)
+      throw new Violation(
+        `snapshot of ${this.name} is of no moment: it has write ${newest.value} and not ` +
+          `${missing.value}, which was acknowledged before`,
+      );
+  }
+
+  /** It holds other values by now, which are durable: at some moment they have taken its place. */
+  replaced(values: readonly number[], began: number): void {
+    const now = this.#scheduler.tick();
+    for (const [unit, value] of values.entries()) {
+      const write: Write = { value, began, ended: now, lostOn: new Set() };
+      for (const entry of this.#units[unit] as Entry[]) entry.over = Math.min(entry.over, now);
+      this.#units[unit]?.push({ write, over: never });
+    }
+    this.#begin(values);
+    this.#unflushed = [];
+  }
+
+  /** From here on it holds these values, whatever was; what is under way may still come. */
+  #begin(values: readonly number[]): void {
+    const now = this.#scheduler.tick();
+    for (const [unit, value] of values.entries()) {
+      const found = this.#entriesOf(unit, value).at(-1);
+      if (found) found.over = never;
+      for (const entry of this.#units[unit] as Entry[]) {
+        if (entry === found || entry.write.ended === never) continue;
+        entry.over = Math.min(entry.over, now);
+        if (found && entry.write.began > found.write.ended) entry.isLost = true;
+      }
+    }
+    this.#unflushed = this.#unflushed.filter((write) => !this.#atRisk.has(write));
+    this.#atRisk = new Set();
+    this.#crashed = undefined;
+  }
+
+  #entriesOf(unit: number, value: number): Entry[] {
+    return (this.#units[unit] ?? []).filter(
+      ({ write, isLost = false }) => !isLost && write.value === value,
+    );
+  }
+
+  /** All that had ended when this began is over by the time that it ended. */
+  #supersede(unit: number, began: number, ended: number, by: Write): void {
+    for (const entry of this.#units[unit] as Entry[])
+      if (entry.write !== by && entry.write.ended < began) entry.over = Math.min(entry.over, ended);
+  }
+
+  #unlikely(unit: number, value: number, wasThere: boolean): string {
+    const entries = this.#units[unit] as Entry[];
+    const possible = entries.filter(({ over }) => over === never).map(({ write }) => write.value);
+    const what = wasThere ? 'is old' : 'was never written there';
+    return `${this.name}, unit ${unit}: ${value} ${what}; possible: ${possible.join(' or ')}`;
+  }
+}

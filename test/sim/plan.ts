@@ -1,0 +1,203 @@
+/**
+ * What clients, administrators and misfortune do in one run, all of it decided beforehand from the
+ * seed: so a run is repeated to the letter, and made shorter by leaving steps out.
+ */
+
+import type { Random } from '../../src/ports/random.ts';
+
+export const hostNames = ['a', 'b', 'c'] as const;
+
+export type Step = { readonly atMs: number } & Action;
+
+export type Action =
+  | {
+      readonly do: 'write' | 'read' | 'trim';
+      readonly disk: number;
+      readonly host: string;
+      readonly first: number;
+      readonly count: number;
+    }
+  | { readonly do: 'flush' | 'sync' | 'look'; readonly disk: number; readonly host: string }
+  /** The VM goes on at this host. */
+  | {
+      readonly do: 'move' | 'fetch' | 'pin' | 'unpin';
+      readonly disk: number;
+      readonly host: string;
+    }
+  | {
+      readonly do: 'snapshot' | 'forget' | 'rollBack' | 'clone';
+      readonly disk: number;
+      readonly host: string;
+      /** Which one of those that there are. */
+      readonly pick: number;
+    }
+  | { readonly do: 'compact' | 'flatten'; readonly disk: number; readonly host: string }
+  | {
+      readonly do: 'putFile' | 'readFile' | 'removeFile';
+      readonly file: number;
+      readonly host: string;
+    }
+  | { readonly do: 'kill' | 'cutPower' | 'stopHost'; readonly host: string; readonly forMs: number }
+  | {
+      readonly do: 'dieInWrite';
+      readonly host: string;
+      readonly after: number;
+      readonly forMs: number;
+    }
+  | { readonly do: 'pause'; readonly host: string; readonly forMs: number }
+  | { readonly do: 'cutLink'; readonly from: string; readonly to: string; readonly forMs: number }
+  | {
+      readonly do: 'cutRegistry' | 'muteRegistry' | 'cutStore';
+      readonly host: string;
+      readonly forMs: number;
+    }
+  | { readonly do: 'registryAway' | 'storeAway' | 'storeFull'; readonly forMs: number }
+  | {
+      readonly do: 'registryTrouble' | 'storeTrouble';
+      readonly chance: number;
+      readonly forMs: number;
+    }
+  | { readonly do: 'slowNetwork' | 'slowStore'; readonly ms: number; readonly forMs: number }
+  | { readonly do: 'jumpClock'; readonly host: string; readonly ms: number }
+  | { readonly do: 'flipCache'; readonly host: string; readonly pick: number };
+
+export interface Plan {
+  readonly disks: readonly { readonly units: number; readonly unitBytes: number }[];
+  readonly steps: readonly Step[];
+  /** When faults stop. */
+  readonly endMs: number;
+}
+
+const filesMax = 4;
+/** Longer than a lease. */
+const longMs = 12_000;
+
+class Planner {
+  readonly #random: Random;
+  readonly #steps: Step[] = [];
+  readonly #homes: string[] = [];
+  readonly #disks: Plan['disks'];
+  #nowMs = 0;
+
+  constructor(random: Random) {
+    this.#random = random;
+    this.#disks = Array.from({ length: 1 + this.#below(3) }, () => {
+      this.#homes.push(this.#any(hostNames));
+      const unitBytes = this.#any([4096, 4096, 1024]);
+      return { units: this.#any([8, 24, 64]), unitBytes };
+    });
+  }
+
+  plan(): Plan {
+    const busyMs = this.#any([2, 20, 100, 400]);
+    const faultShare = this.#any([0, 0.01, 0.03, 0.06]);
+    const adminShare = this.#any([0.01, 0.04]);
+    const stepCount = 150 + this.#below(350);
+    for (let step = 0; step < stepCount; step += 1) {
+      // Bursts, and pauses in which what waits for idleness has its turn.
+      this.#nowMs += this.#chance(0.03) ? this.#below(15_000) : this.#random.fraction() * busyMs;
+      const fate = this.#random.fraction();
+      if (fate < faultShare) this.#fault();
+      else if (fate < faultShare + adminShare) this.#administer();
+      else if (fate < faultShare + adminShare + 0.04) this.#useFile();
+      else this.#useDisk();
+    }
+    return { disks: this.#disks, steps: this.#steps, endMs: this.#nowMs };
+  }
+
+  #useDisk(): void {
+    const disk = this.#below(this.#disks.length);
+    const home = this.#homes[disk] as string;
+    const host = this.#chance(0.9) ? home : this.#any(hostNames);
+    const { units } = this.#disks[disk] as Plan['disks'][number];
+    const first = this.#below(units);
+    const count = 1 + this.#below(Math.min(this.#chance(0.8) ? 4 : units, units - first));
+    const fate = this.#random.fraction();
+    if (fate < 0.5) this.#add({ do: 'write', disk, host, first, count });
+    else if (fate < 0.8) this.#add({ do: 'read', disk, host, first, count });
+    else if (fate < 0.93) this.#add({ do: 'flush', disk, host });
+    else if (fate < 0.97) this.#add({ do: 'trim', disk, host, first, count });
+    else if (fate < 0.98) this.#add({ do: 'sync', disk, host });
+    else this.#add({ do: 'look', disk, host });
+  }
+
+  #useFile(): void {
+    const file = this.#below(filesMax);
+    const host = this.#any(hostNames);
+    const what = this.#any(['putFile', 'readFile', 'readFile', 'removeFile'] as const);
+    this.#add({ do: what, file, host });
+  }
+
+  #administer(): void {
+    const disk = this.#below(this.#disks.length);
+    const host = this.#any(hostNames);
+    const pick = this.#below(100);
+    const what = this.#any([
+      ...(['move', 'move', 'fetch', 'pin', 'unpin', 'snapshot', 'snapshot', 'forget'] as const),
+      ...(['rollBack', 'clone', 'compact', 'flatten', 'stopHost'] as const),
+    ]);
+    if (what === 'move') this.#homes[disk] = host;
+    if (what === 'stopHost') this.#add({ do: what, host, forMs: this.#below(longMs) });
+    else if (what === 'compact' || what === 'flatten') this.#add({ do: what, disk, host });
+    else if (what === 'snapshot' || what === 'forget' || what === 'rollBack' || what === 'clone')
+      this.#add({ do: what, disk, host, pick });
+    else this.#add({ do: what, disk, host });
+  }
+
+  #fault(): void {
+    const host = this.#any(hostNames);
+    const forMs = this.#chance(0.5) ? this.#below(longMs) : this.#below(2000);
+    const fate = this.#below(17);
+    if (fate < 3) this.#add({ do: 'kill', host, forMs });
+    else if (fate < 5) this.#add({ do: 'cutPower', host, forMs });
+    else if (fate < 7) this.#add({ do: 'dieInWrite', host, after: 1 + this.#below(30), forMs });
+    else if (fate < 8) this.#add({ do: 'pause', host, forMs });
+    else if (fate < 9) this.#cutLinks(host, forMs);
+    else if (fate < 10)
+      this.#add({ do: this.#any(['cutRegistry', 'muteRegistry', 'cutStore']), host, forMs });
+    else if (fate < 11)
+      this.#add({ do: this.#any(['registryAway', 'storeAway', 'storeFull']), forMs });
+    else if (fate < 13)
+      this.#add({
+        ...{ do: this.#any(['registryTrouble', 'storeTrouble'] as const), forMs },
+        chance: this.#any([0.02, 0.1, 0.4]),
+      });
+    else if (fate < 15)
+      this.#add({
+        ...{ do: this.#any(['slowNetwork', 'slowStore'] as const), forMs },
+        ms: this.#any([20, 300, 3000]),
+      });
+    else if (fate < 16) this.#add({ do: 'jumpClock', host, ms: this.#below(20_000) - 10_000 });
+    else this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
+  }
+
+  /** One way, both, or to all others. */
+  #cutLinks(host: string, forMs: number): void {
+    const others = hostNames.filter((name) => name !== host);
+    const cut = this.#chance(0.5) ? others : others.slice(0, 1);
+    for (const other of cut) {
+      this.#add({ do: 'cutLink', from: host, to: other, forMs });
+      if (this.#chance(0.7)) this.#add({ do: 'cutLink', from: other, to: host, forMs });
+    }
+  }
+
+  #add(action: Action): void {
+    this.#steps.push({ atMs: this.#nowMs, ...action });
+  }
+
+  #below(bound: number): number {
+    return Math.floor(this.#random.fraction() * bound);
+  }
+
+  #chance(chance: number): boolean {
+    return this.#random.fraction() < chance;
+  }
+
+  #any<T>(of: readonly T[]): T {
+    return of[this.#below(of.length)] as T;
+  }
+}
+
+export function planOf(random: Random): Plan {
+  return new Planner(random).plan();
+}

@@ -1,0 +1,37 @@
+/** One run, from its seed. */
+
+import { seededRandom } from '../../src/platform/random.ts';
+import type { Plan } from './plan.ts';
+import { planOf } from './plan.ts';
+import { SimWorld } from './world.ts';
+
+export interface SeedResult {
+  readonly seed: number;
+  readonly hash: string;
+  readonly events: number;
+  readonly simulatedMs: number;
+  readonly counts: SimWorld['counts'];
+  readonly lines: readonly string[];
+  readonly failure: Error | undefined;
+}
+
+export async function runSeed(
+  seed: number,
+  {
+    isVerbose = false,
+    plan = planOf(seededRandom(seed)),
+  }: { isVerbose?: boolean; plan?: Plan } = {},
+): Promise<SeedResult> {
+  const world = new SimWorld(seed);
+  world.isVerbose = isVerbose;
+  let failure: Error | undefined;
+  await world.run(plan).catch((error: Error) => {
+    failure = error;
+  });
+  const { scheduler, counts, lines } = world;
+  return {
+    ...{ seed, counts, lines, failure, events: scheduler.eventCount },
+    hash: scheduler.hash.toString(16).padStart(8, '0'),
+    simulatedMs: Math.round(scheduler.nowMs),
+  };
+}

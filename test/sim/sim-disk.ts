@@ -1,0 +1,309 @@
+/** A vDisk and the clients that use it, from whichever host, one VM's at most times. */
+
+import type { StorageError } from '../../src/core/errors.ts';
+import { isStorageError } from '../../src/core/errors.ts';
+import type { Ino, ObjectId } from '../../src/core/units.ts';
+import type { WharfFileSystem } from '../../src/frontend/filesystem.ts';
+import { findPath } from '../../src/frontend/admin/vdisks.ts';
+import { decodeObject } from '../../src/registry/object-records.ts';
+import type { History } from './history.ts';
+import { Violation } from './history.ts';
+import type { Daemon, SimHost } from './sim-host.ts';
+import type { SimWorld } from './world.ts';
+import { stamped, valuesOf } from './stamps.ts';
+
+/** Requests of one disk that are under way at once. */
+const depthMax = 8;
+
+export interface KeptState {
+  readonly name: string;
+  readonly began: number;
+  ended: number;
+  /** As it was first read. */
+  values: readonly number[] | undefined;
+  /** The disk was recovered meanwhile, so nothing is known of what it must hold. */
+  isAnyState: boolean;
+}
+
+export class SimDisk {
+  readonly path: string;
+  readonly number: number;
+  readonly history: History;
+  readonly snapshots: KeptState[] = [];
+  /** What is under way, for who waits too long for it. */
+  readonly underWay = new Map<number, string>();
+  readonly id: ObjectId;
+  readonly #world: SimWorld;
+  #epoch = 0;
+  #owner = '';
+  #copy = '';
+  /** The disk is looked through, or changes as a whole: no request begins. */
+  #isHeld = false;
+  isGone = false;
+
+  constructor(
+    world: SimWorld,
+    { id, path, number }: { readonly id: ObjectId; readonly path: string; readonly number: number },
+    history: History,
+  ) {
+    this.#world = world;
+    this.id = id;
+    this.path = path;
+    this.number = number;
+    this.history = history;
+  }
+
+  get #stamp() {
+    return { disk: this.number, unitBytes: this.history.unitBytes };
+  }
+
+  get isBusy(): boolean {
+    return this.#isHeld || this.history.isUncertain || this.underWay.size >= depthMax;
+  }
+
+  write(host: SimHost, first: number, count: number, isTrim: boolean): void {
+    if (this.isBusy) return;
+    const value = isTrim ? 0 : this.#world.nextValue();
+    const { unitBytes } = this.history;
+    this.#run(
+      host,
+      `${isTrim ? 'trim' : 'write'} ${value} at ${first}+${count}`,
+      async (daemon) => {
+        const data = stamped(this.#stamp, first, count, value);
+        const write = this.history.beginWrite(first, count, value);
+        await use(daemon, this.path, async (fileSystem, ino) => {
+          if (!isTrim) return fileSystem.write(ino, first * unitBytes, data);
+          const how = { mode: 'punch', keepSize: true } as const;
+          return fileSystem.allocate(ino, first * unitBytes, count * unitBytes, how);
+        });
+        this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
+        this.history.endWrite(write, first, count);
+        this.#world.counts.writes += 1;
+      },
+    );
+  }
+
+  read(host: SimHost, first: number, count: number): void {
+    if (this.isBusy) return;
+    this.#run(host, `read ${first}+${count}`, async (daemon) => {
+      const read = this.history.beginRead(first, count);
+      const into = await use(daemon, this.path, (fileSystem, ino) =>
+        this.#readUnits(fileSystem, ino, first, count),
+      );
+      const values = valuesOf(this.#stamp, first, into);
+      // Whose tenure it was decides what may be seen.
+      this.#holders();
+      this.history.endRead(read, values);
+      this.#world.counts.reads += 1;
+    });
+  }
+
+  flush(host: SimHost, how: 'flush' | 'sync'): void {
+    if (this.isBusy) return;
+    this.#run(host, how, async (daemon) => {
+      const began = this.history.beginFlush();
+      await use(daemon, this.path, (fileSystem, ino) =>
+        how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
+      );
+      this.#tell(host, `${how} done`);
+      this.history.endFlush(began);
+      this.#world.counts.flushes += 1;
+    });
+  }
+
+  /** An administrator's request; what it is refused with is no finding. */
+  administer(host: SimHost, what: string, act: (daemon: Daemon) => Promise<void>): void {
+    if (this.isGone) return;
+    this.#run(host, what, async (daemon) => {
+      try {
+        await act(daemon);
+        this.#world.note(host.id, `${what} done`);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        this.#world.note(host.id, `${what} refused: ${error.code} ${error.message}`);
+      }
+    });
+  }
+
+  /** All of it is read while nothing else is under way. */
+  async lookThrough(pick: () => SimHost | undefined): Promise<void> {
+    await this.held(async () => {
+      const values = await this.#readAll(pick);
+      this.#holders();
+      this.history.lookedThrough(values);
+      this.#world.counts.looked += 1;
+    });
+  }
+
+  /** Nothing else of the disk is under way meanwhile. */
+  async held(act: () => Promise<void>): Promise<void> {
+    while (this.#isHeld) await this.#world.scheduler.sleep(50);
+    this.#isHeld = true;
+    while (this.underWay.size > 0) await this.#world.scheduler.sleep(20);
+    await act();
+    this.#isHeld = false;
+  }
+
+  /** Whether or not it was done is seen when it is read. */
+  rollBack(host: SimHost, kept: KeptState): void {
+    const { daemon } = host;
+    if (!daemon || this.isGone) return;
+    const rolling = async () => {
+      await this.checkSnapshot(daemon, kept);
+      const query = new URLSearchParams({ path: this.path, name: kept.name, force: '1' });
+      await daemon.endpoints['POST /v1/vdisk/snapshot/rollback']?.(query);
+      this.#world.counts.rollBacks += 1;
+    };
+    const act = this.held(async () => {
+      this.#world.note(host.id, `rolls ${this.path} back to ${kept.name}`);
+      const began = this.#world.scheduler.tick();
+      let refusal: unknown;
+      const rolled = rolling().catch((error: unknown) => {
+        refusal = error;
+      });
+      await Promise.race([rolled, daemon.process.died]);
+      if (refusal !== undefined && !isRefusal(refusal)) throw refusal as Error;
+      const values = await this.#readAll(() => this.#world.anyHost());
+      if (values.every((value, unit) => value === kept.values?.[unit]))
+        this.history.replaced(values, began);
+      else this.history.lookedThrough(values);
+    });
+    act.catch((error: unknown) => this.#world.fail(error, `${this.path}: roll back`));
+  }
+
+  async snapshot(daemon: Daemon, name: string): Promise<void> {
+    const { scheduler } = this.#world;
+    const state: KeptState = {
+      ...{ name, began: scheduler.tick(), ended: Number.POSITIVE_INFINITY, values: undefined },
+      isAnyState: this.history.isUncertain,
+    };
+    const query = new URLSearchParams({ path: this.path, name });
+    await daemon.endpoints['POST /v1/vdisk/snapshot/create']?.(query);
+    state.ended = scheduler.tick();
+    this.snapshots.push(state);
+    this.#world.counts.snapshots += 1;
+  }
+
+  /** Reads what a snapshot shows: one of the disk's states, and always the same one. */
+  async checkSnapshot(daemon: Daemon, kept: KeptState): Promise<void> {
+    const path = `/.snapshots/${kept.name}${this.path}`;
+    const { unitCount } = this.history;
+    const bytes = await use(daemon, path, (fileSystem, ino) =>
+      this.#readUnits(fileSystem, ino, 0, unitCount),
+    );
+    const values = valuesOf(this.#stamp, 0, bytes);
+    if (!kept.values && !kept.isAnyState)
+      this.history.checkSnapshot(values, kept.began, kept.ended);
+    const changed = kept.values?.findIndex((value, unit) => value !== values[unit]) ?? -1;
+    if (changed >= 0)
+      throw new Violation(
+        `snapshot ${kept.name} of ${this.path}, unit ${changed}: was ${kept.values?.[changed]}, ` +
+          `is ${values[changed]}`,
+      );
+    kept.values = values;
+    this.#world.counts.snapshotReads += 1;
+  }
+
+  /** What the disk loses with the power of that host. */
+  cutPower(host: SimHost): void {
+    this.history.cutPower(host.id, this.#holders());
+    this.#recover();
+  }
+
+  /** A host goes on with its copy. */
+  takenOver(host: string): void {
+    this.history.recoveredBy(host);
+    this.#recover();
+  }
+
+  /** Where something may be lost, everything is looked at before anything else is done. */
+  #recover(): void {
+    if (!this.history.isUncertain) return;
+    for (const kept of this.snapshots) if (!kept.values) kept.isAnyState = true;
+    this.lookThrough(() => this.#world.anyHost()).catch((error: unknown) =>
+      this.#world.fail(error, `${this.path} after a power cut`),
+    );
+  }
+
+  /** Tries hosts until one has read it all. */
+  async #readAll(pick: () => SimHost | undefined): Promise<number[]> {
+    const { unitCount } = this.history;
+    for (;;) {
+      const host = pick();
+      const daemon = host?.daemon;
+      if (daemon) {
+        const reading = use(daemon, this.path, (fileSystem, ino) =>
+          this.#readUnits(fileSystem, ino, 0, unitCount),
+        ).catch((error: unknown) => {
+          if (host.daemon === daemon) throw error;
+        });
+        const bytes = await Promise.race([reading, daemon.process.died]);
+        if (bytes) return valuesOf(this.#stamp, 0, bytes);
+      }
+      await this.#world.scheduler.sleep(100);
+    }
+  }
+
+  async #readUnits(fileSystem: WharfFileSystem, ino: Ino, first: number, count: number) {
+    const { unitBytes } = this.history;
+    const into = new Uint8Array(count * unitBytes);
+    const length = await fileSystem.read(ino, first * unitBytes, into);
+    if (length !== into.length)
+      throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
+    return into;
+  }
+
+  #run(host: SimHost, what: string, act: (daemon: Daemon) => Promise<void>): void {
+    const { daemon } = host;
+    if (!daemon || this.isGone) return;
+    const request = this.#world.scheduler.tick();
+    this.underWay.set(request, `${what} at ${host.id} since ${this.#world.scheduler.nowMs}`);
+    const over = () => this.underWay.delete(request);
+    // It comes through the kernel, so not while the daemon is stopped.
+    const asked = daemon.process.answer(0.02, 'request', () => {});
+    asked
+      .then(() => act(daemon))
+      .then(over, (error: unknown) => {
+        over();
+        // Of a daemon that is stopped nobody expects an answer.
+        if (host.daemon === daemon) this.#world.fail(error, `${this.path}: ${what} at ${host.id}`);
+      });
+    void daemon.process.died.then(over);
+  }
+
+  #tell(host: SimHost, what: string): void {
+    if (this.#world.isVerbose) this.#world.note(host.id, `${this.path}: ${what}`);
+  }
+
+  /** Who has what is acknowledged now, as the registry says; the owner first. */
+  #holders(): string[] {
+    const found = this.#world.registry.get(`o${this.id}`);
+    if (!found) return [];
+    const { owner, epoch, tail } = decodeObject(this.id, found.value, found.revision);
+    if (epoch !== this.#epoch && owner === this.#owner) this.takenOver(owner);
+    if (epoch !== this.#epoch) this.history.givenTo(owner);
+    [this.#epoch, this.#owner] = [epoch, owner];
+    if (typeof tail !== 'object' || tail.host === owner) return [owner];
+    if (tail.copy !== this.#copy) this.history.givenTo(tail.host);
+    this.#copy = tail.copy;
+    return [owner, tail.host];
+  }
+}
+
+const isRefusal = (error: unknown): error is StorageError =>
+  isStorageError(error) && !(error instanceof Violation);
+
+/** As somebody who opens it, does one thing and closes it again. */
+export async function use<T>(
+  { stack: { fileSystem } }: Daemon,
+  path: string,
+  act: (fileSystem: WharfFileSystem, ino: Ino) => T | Promise<T>,
+): Promise<T> {
+  const { ino } = await findPath(fileSystem, path);
+  await fileSystem.open(ino);
+  try {
+    return await act(fileSystem, ino);
+  } finally {
+    await fileSystem.release(ino);
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Small files as people use them: written under another name, synced and renamed into their place, read,
+ * removed, at any host. Each name is a register of versions. Who looks at another host may see what was
+ * true a little earlier there, never half a version, never one that nobody made.
+ */
+
+import { isStorageError } from '../../src/core/errors.ts';
+import type { FileName } from '../../src/core/units.ts';
+import { fileName } from '../../src/core/units.ts';
+import { rootIno } from '../../src/ports/file-system.ts';
+import { Violation } from './history.ts';
+import type { Step } from './plan.ts';
+import type { Daemon, SimHost } from './sim-host.ts';
+import type { SimWorld } from './world.ts';
+
+/** How long another host may go by what it knew: see "Names in memory" in docs/architecture.md. */
+const staleMs = 10_000;
+const caller = { uid: 0, gid: 0 };
+
+interface Version {
+  /** 0: there is no such file. */
+  readonly value: number;
+  readonly beganMs: number;
+  overMs: number;
+}
+
+export class SimFiles {
+  readonly #world: SimWorld;
+  readonly #versions = new Map<number, Version[]>();
+  /** Files that are being changed. */
+  readonly #busy = new Set<number>();
+
+  constructor(world: SimWorld) {
+    this.#world = world;
+  }
+
+  take({ do: what, file }: Extract<Step, { readonly file: number }>, host: SimHost): void {
+    const { daemon } = host;
+    if (!daemon) return;
+    if (what === 'readFile') return this.#run(host, daemon, what, () => this.#read(daemon, file));
+    if (this.#busy.has(file)) return;
+    this.#busy.add(file);
+    void daemon.process.died.then(() => this.#busy.delete(file));
+    this.#run(host, daemon, what, async () => {
+      await (what === 'putFile' ? this.#put(daemon, file) : this.#remove(daemon, file));
+      this.#busy.delete(file);
+    });
+  }
+
+  /** All files, at all hosts. */
+  async check(): Promise<void> {
+    for (const { daemon } of this.#world.hosts.values())
+      for (const file of this.#versions.keys()) if (daemon) await this.#read(daemon, file);
+  }
+
+  #run(host: SimHost, daemon: Daemon, what: string, act: () => Promise<void>): void {
+    act().catch((error: unknown) => {
+      if (host.daemon === daemon) this.#world.fail(error, `file: ${what} at ${host.id}`);
+    });
+  }
+
+  async #put(daemon: Daemon, file: number): Promise<void> {
+    const { fileSystem } = daemon.stack;
+    const version = this.#begin(file, this.#world.nextValue());
+    const name = fileName(this.#world.nextName('new'));
+    const { ino } = await fileSystem.make(rootIno, name, { type: 'file', mode: 0o600 }, caller);
+    await fileSystem.open(ino);
+    await fileSystem.write(ino, 0, contentOf(version.value));
+    await fileSystem.flush(ino);
+    await fileSystem.release(ino);
+    const to = { parent: rootIno, name: nameOf(file) };
+    await fileSystem.rename({ parent: rootIno, name }, to, 'replace');
+    this.#end(file, version);
+    this.#world.counts.filesPut += 1;
+  }
+
+  async #remove({ stack: { fileSystem } }: Daemon, file: number): Promise<void> {
+    const version = this.#begin(file, 0);
+    await fileSystem.unlink(rootIno, nameOf(file)).catch((error: unknown) => {
+      if (!isStorageError(error, 'not_found')) throw error;
+    });
+    this.#end(file, version);
+  }
+
+  async #read(daemon: Daemon, file: number): Promise<void> {
+    const beganMs = this.#world.scheduler.nowMs;
+    const value = await valueAt(daemon, file);
+    const possible = this.#versions.get(file) ?? [];
+    const isPossible = possible.some(
+      (version) => version.value === value && version.overMs + staleMs >= beganMs,
+    );
+    if (!isPossible && !(value === 0 && (possible[0]?.overMs ?? beganMs) + staleMs >= beganMs))
+      throw new Violation(`file ${file}: ${value} is not possible at ${beganMs}`);
+    this.#world.counts.filesRead += 1;
+  }
+
+  #begin(file: number, value: number): Version {
+    const { nowMs } = this.#world.scheduler;
+    const versions = this.#versions.get(file) ?? [
+      { value: 0, beganMs: 0, overMs: Number.POSITIVE_INFINITY },
+    ];
+    this.#versions.set(file, versions);
+    const version = { value, beganMs: nowMs, overMs: Number.POSITIVE_INFINITY };
+    versions.push(version);
+    return version;
+  }
+
+  /** Only one change at a time is made, but what a host left unfinished may still come. */
+  #end(file: number, version: Version): void {
+    const { nowMs } = this.#world.scheduler;
+    for (const other of this.#versions.get(file) ?? [])
+      if (other !== version && other.overMs === Number.POSITIVE_INFINITY) other.overMs = nowMs;
+  }
+}
+
+const nameOf = (file: number): FileName => fileName(`file${file}`);
+
+/** Larger ones have several pieces. */
+function contentOf(value: number): Uint8Array {
+  return new Uint8Array(Buffer.from(`${value} `.repeat(1 + (value % 7) * 100)));
+}
+
+async function valueAt({ stack: { fileSystem } }: Daemon, file: number): Promise<number> {
+  try {
+    const { ino } = await fileSystem.lookup(rootIno, nameOf(file));
+    const { sizeBytes } = await fileSystem.open(ino, 'read');
+    const into = new Uint8Array(sizeBytes);
+    const length = await fileSystem.read(ino, 0, into);
+    await fileSystem.release(ino);
+    const value = Number.parseInt(Buffer.from(into).toString(), 10);
+    if (length !== sizeBytes || Buffer.compare(into, contentOf(value)) !== 0)
+      throw new Violation(`file ${file}: is no version, but ${length} of ${sizeBytes} bytes`);
+    return value;
+  } catch (error) {
+    if (isStorageError(error, 'not_found')) return 0;
+    throw error;
+  }
+}

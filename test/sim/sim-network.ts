@@ -1,0 +1,163 @@
+/**
+ * The network between simulated hosts, as TCP is one: what one host sends to another arrives in
+ * order, or the connection is lost. Then whoever waits for an answer learns that none will come, at
+ * once (a reset) or after a silence, and what was sent may still be handled.
+ */
+
+import { describeError, isStorageError, StorageError } from '../../src/core/errors.ts';
+import type { HostId } from '../../src/core/units.ts';
+import type { ListeningPeers } from '../../src/daemon/host-ports.ts';
+import type { PeerAddress, PeerHandler, PeerMessage } from '../../src/ports/peers.ts';
+import type { Random } from '../../src/ports/random.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { SimProcess } from './sim-process.ts';
+
+/** After so long without a word a peer is given up: see platform/peers/connection.ts. */
+const silenceMs = 5000;
+const connectMs = 5000;
+
+interface Place {
+  readonly process: SimProcess;
+  readonly handler: PeerHandler;
+  readonly host: HostId;
+}
+
+const copyOf = ({ kind, head, payload }: PeerMessage): PeerMessage => ({
+  kind,
+  head: new Uint8Array(head),
+  payload: new Uint8Array(payload),
+});
+
+const lost = (host: string) => new StorageError('unknown_outcome', `host ${host} was lost`);
+
+export class SimNetwork {
+  readonly #scheduler: Scheduler;
+  readonly #random: Random;
+  readonly #places = new Map<string, Place>();
+  readonly #cut = new Map<string, number>();
+  /** When the last message of one host to another arrives. */
+  readonly #arrivals = new Map<string, number>();
+  /** How long messages travel: fast at most times. */
+  slowMs = 0;
+  /** Messages that were handled and whose answers were lost. */
+  lostAnswers = 0;
+
+  constructor(scheduler: Scheduler, random: Random) {
+    this.#scheduler = scheduler;
+    this.#random = random;
+  }
+
+  listen(
+    process: SimProcess,
+    host: HostId,
+    instance: string,
+    handler: PeerHandler,
+  ): ListeningPeers {
+    const address = `${host}:${instance}`;
+    this.#places.set(address, { process, handler, host });
+    process.onEnd(() => this.#places.delete(address));
+    let isClosed = false;
+    return {
+      address,
+      call: async (to, message, { deadlineMs, signal }) => {
+        if (isClosed) throw new StorageError('closed', 'this host is stopping');
+        process.assertAlive();
+        signal?.throwIfAborted();
+        return this.#call(process, host, to, message, deadlineMs, signal);
+      },
+      close: async () => {
+        isClosed = true;
+        this.#places.delete(address);
+      },
+    };
+  }
+
+  /** Nothing that `from` sends reaches `to` any more. Cuts of one way add up. */
+  cut(from: string, to: string): void {
+    const way = `${from}>${to}`;
+    this.#cut.set(way, (this.#cut.get(way) ?? 0) + 1);
+  }
+
+  mend(from: string, to: string): void {
+    const way = `${from}>${to}`;
+    const cuts = (this.#cut.get(way) ?? 1) - 1;
+    if (cuts > 0) this.#cut.set(way, cuts);
+    else this.#cut.delete(way);
+  }
+
+  isCut(from: string, to: string): boolean {
+    return this.#cut.has(`${from}>${to}`);
+  }
+
+  #call(
+    sender: SimProcess,
+    from: HostId,
+    to: PeerAddress,
+    message: PeerMessage,
+    deadlineMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<PeerMessage> {
+    const { promise, resolve, reject } = Promise.withResolvers<PeerMessage>();
+    const sent = copyOf(message);
+    const fail = (ms: number, error: StorageError) =>
+      sender.later(ms, 'no answer', () => reject(error));
+    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    fail(deadlineMs, lost(to.host));
+    const place = this.#places.get(to.address);
+    if (!place?.process.isAlive) {
+      fail(this.#travelMs(), new StorageError('unavailable', `no host at ${to.address}`));
+      return promise;
+    }
+    const answer = (act: () => void) => {
+      if (this.isCut(place.host, from)) {
+        this.lostAnswers += 1;
+        return fail(silenceMs, lost(to.host));
+      }
+      this.#deliver(sender, place.host, from, `answer ${sent.kind}`, act);
+    };
+    if (this.isCut(from, place.host)) {
+      // A connection that stands falls silent; a new one does not come about.
+      const isNew = this.#random.fraction() < 0.5;
+      const error = isNew ? new StorageError('unavailable', 'no way') : lost(to.host);
+      fail(isNew ? connectMs : silenceMs, error);
+      return promise;
+    }
+    place.process.onEnd(() => fail(this.#travelMs(), lost(to.host)));
+    this.#deliver(place.process, from, place.host, `message ${sent.kind}`, () => {
+      if (!this.#places.has(to.address)) return;
+      void handled(place.handler, from, sent).then((made) => {
+        if (!place.process.isAlive) return;
+        answer(() => made(resolve, reject));
+      });
+    });
+    return promise;
+  }
+
+  #deliver(to: SimProcess, from: string, host: string, label: string, act: () => void): void {
+    const way = `${from}>${host}`;
+    const { nowMs } = this.#scheduler;
+    const atMs = Math.max(nowMs + this.#travelMs(), this.#arrivals.get(way) ?? 0);
+    this.#arrivals.set(way, atMs);
+    to.later(atMs - nowMs, label, act);
+  }
+
+  #travelMs(): number {
+    const fate = this.#random.fraction();
+    if (this.slowMs > 0 && fate < 0.3) return fate * this.slowMs;
+    return fate < 0.99 ? 0.05 + fate * 0.2 : fate * 30;
+  }
+}
+
+type Settle = (resolve: (answer: PeerMessage) => void, reject: (error: Error) => void) => void;
+
+/** What travels back: a copy, or the code of an error. */
+async function handled(handler: PeerHandler, from: HostId, message: PeerMessage): Promise<Settle> {
+  try {
+    const answer = copyOf(await handler(from, message));
+    return (resolve) => resolve(answer);
+  } catch (error) {
+    const code = isStorageError(error) ? error.code : 'failed';
+    const travelled = new StorageError(code, describeError(error));
+    return (_, reject) => reject(travelled);
+  }
+}

@@ -1,0 +1,159 @@
+/**
+ * The object store as one process reaches it: slow, throttled, refusing, losing answers, storing what
+ * nobody waits for any more, listing what was true a while ago. Whatever becomes of it, a name is never
+ * written twice with different content.
+ */
+
+import type { MemoryBackend } from '../../src/backend/memory-backend.ts';
+import { StorageError } from '../../src/core/errors.ts';
+import type {
+  Backend,
+  BlobStore,
+  CallOptions,
+  ConditionalPut,
+} from '../../src/ports/blob-store.ts';
+import { untilAborted } from '../../src/registry/until-aborted.ts';
+import type { SimProcess } from './sim-process.ts';
+
+/** How long a request is on its way that nobody waits for any more. */
+const lateMsMax = 20_000;
+const connectMs = 3000;
+
+export interface StoreFaults {
+  isAway: boolean;
+  isFull: boolean;
+  /** Hosts that it does not hear. */
+  readonly deafTo: Set<string>;
+  /** Of each call, from 0 to 1. */
+  trouble: number;
+  /** Milliseconds that a call may take longer. */
+  slowMs: number;
+  conditionalPut: ConditionalPut;
+  /** How old a listing may be. */
+  staleMs: number;
+}
+
+/** What all hosts share of it. */
+export interface SharedStore {
+  readonly backend: MemoryBackend;
+  readonly faults: StoreFaults;
+  /** When blobs were put, by bucket and key. */
+  readonly putAtMs: Map<string, number>;
+  readonly nowMs: () => number;
+  /** What must never happen. */
+  readonly violated: (what: string) => void;
+}
+
+export function simStore(process: SimProcess, host: string, shared: SharedStore): Backend {
+  const { backend: inner, faults } = shared;
+  const call: Call = (label, bytes, act, { signal } = {}) => {
+    signal?.throwIfAborted();
+    process.assertAlive();
+    return untilAborted(travel(process, host, faults, label, bytes, act), signal);
+  };
+  return {
+    get conditionalPut() {
+      return faults.conditionalPut;
+    },
+    createBucket: (name, options) =>
+      call('create bucket', 0, () => inner.createBucket(name), options),
+    deleteBucket: (name, options) =>
+      call('delete bucket', 0, () => inner.deleteBucket(name), options),
+    listBuckets: (options) => call('list buckets', 0, () => inner.listBuckets(options), options),
+    bucket: (name) => bucketOf(inner.bucket(name), name, shared, call),
+    space: async () => undefined,
+    close: async () => {},
+  };
+}
+
+type Call = <T>(
+  label: string,
+  bytes: number,
+  act: () => Promise<T>,
+  options?: CallOptions,
+) => Promise<T>;
+
+function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Call): BlobStore {
+  const { backend, faults, putAtMs, violated } = shared;
+  const isNew = (key: string, nowMs: number) =>
+    nowMs - (putAtMs.get(`${name}/${key}`) ?? 0) < faults.staleMs;
+  return {
+    put: (key, body, options = {}) => {
+      const sent = new Uint8Array(body);
+      return call(
+        'put',
+        body.length,
+        async () => {
+          if (faults.isFull) throw new StorageError('no_space', 'the store is full');
+          const there = backend.blobs(name).get(key);
+          if (there && Buffer.compare(there, sent) !== 0)
+            violated(`blob ${name}/${key} was written twice with different content`);
+          const honoured = faults.conditionalPut === 'honoured' && options.if === 'absent';
+          await inner.put(key, sent, honoured ? { if: 'absent' } : {});
+          putAtMs.set(`${name}/${key}`, shared.nowMs());
+        },
+        options,
+      );
+    },
+    get: (key, options = {}) =>
+      call(
+        'get',
+        options.length ?? 4096,
+        () => inner.get(key, { offset: options.offset ?? 0, ...rangeOf(options.length) }),
+        options,
+      ),
+    list: (options) =>
+      call(
+        'list',
+        0,
+        async () => {
+          const page = await inner.list(options);
+          if (faults.staleMs === 0) return page;
+          const nowMs = shared.nowMs();
+          return { ...page, blobs: page.blobs.filter(({ key }) => !isNew(key, nowMs)) };
+        },
+        options,
+      ),
+    deleteMany: (keys, options) => call('delete', 0, () => inner.deleteMany(keys), options),
+  };
+}
+
+const rangeOf = (length: number | undefined) => (length === undefined ? {} : { length });
+
+function travel<T>(
+  process: SimProcess,
+  host: string,
+  faults: StoreFaults,
+  label: string,
+  bytes: number,
+  act: () => Promise<T>,
+): Promise<T> {
+  const { random, scheduler } = process;
+  const fate = random.fraction();
+  const refuse = (ms: number, detail: Readonly<Record<string, unknown>> = {}) =>
+    process.answer(ms, `${label} refused`, () => {
+      throw new StorageError('unavailable', 'the store does not answer', { detail });
+    });
+  if (faults.isAway) return refuse(fate < 0.5 ? 5 : connectMs);
+  if (faults.deafTo.has(host)) return refuse(connectMs);
+  const { trouble } = faults;
+  if (fate < trouble * 0.3) return refuse(2);
+  if (fate < trouble * 0.4) return refuse(2, { retryAfterMs: 200 });
+  const isLate = fate < trouble * 0.6;
+  const isLost = isLate || fate < trouble;
+  const tookMs = 1 + random.fraction() * (8 + faults.slowMs) + bytes / 100_000;
+  const answered = new Promise<T>((resolve, reject) => {
+    // It happens at the store, whatever becomes of who asked.
+    const happensMs = isLate ? lateMsMax * random.fraction() : tookMs;
+    scheduler.after(happensMs, `store ${label}`, () => {
+      const settle = (end: () => void) => {
+        if (!isLost) process.later(0.2, label, end);
+      };
+      act().then(
+        (value) => settle(() => resolve(value)),
+        (error: unknown) => settle(() => reject(error as Error)),
+      );
+    });
+  });
+  return isLost ? refuse(isLate ? connectMs * fate : tookMs) : answered;
+}

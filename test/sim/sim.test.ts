@@ -1,0 +1,76 @@
+/** A few hundred simulated vPools, and that the simulator repeats itself to the letter. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { seededRandom } from '../../src/platform/random.ts';
+import { History, Violation } from './history.ts';
+import { planOf } from './plan.ts';
+import { runSeed } from './seed.ts';
+
+const seedCount = 200;
+
+test(`${seedCount} vPools keep their promises`, async () => {
+  const sums: Record<string, number> = {};
+  for (let seed = 1; seed <= seedCount; seed += 1) {
+    const { failure, counts } = await runSeed(seed);
+    if (failure) assert.fail(`${failure.message}; again: npm run sim -- --seed ${seed} --trace`);
+    for (const [what, count] of Object.entries(counts)) sums[what] = (sums[what] ?? 0) + count;
+  }
+  for (const [what, count] of Object.entries(sums)) assert.ok(count > 0, `nothing of ${what}`);
+});
+
+test('one seed is one history, and one plan', async () => {
+  const [once, again, other] = [await runSeed(3), await runSeed(3), await runSeed(4)];
+  assert.deepEqual([once.hash, once.events], [again.hash, again.events]);
+  assert.notEqual(once.hash, other.hash);
+  assert.deepEqual(planOf(seededRandom(3)), planOf(seededRandom(3)));
+});
+
+/** A disk of two units, with a clock that only counts. */
+function history() {
+  let ticks = 0;
+  return new History({ tick: () => (ticks += 1) }, 'disk', 4096, [0, 0]);
+}
+
+function written(to: History, unit: number, value: number): void {
+  to.endWrite(to.beginWrite(unit, 1, value), unit, 1);
+}
+
+const sees = (in_: History, values: readonly number[]) => {
+  in_.endRead(in_.beginRead(0, 2), values);
+};
+
+test('a history knows what can be read', () => {
+  const disk = history();
+  written(disk, 0, 1);
+  sees(disk, [1, 0]);
+  const under = disk.beginWrite(0, 1, 2);
+  sees(disk, [1, 0]);
+  sees(disk, [2, 0]);
+  assert.throws(() => sees(disk, [1, 0]), Violation, 'what was seen to be overwritten');
+  disk.endWrite(under, 0, 1);
+  assert.throws(() => sees(disk, [7, 0]), Violation, 'what nobody wrote');
+  assert.throws(() => sees(disk, [2, 2]), Violation, 'what was written elsewhere');
+});
+
+test('a history knows what a crash may take', () => {
+  const cases = [
+    { found: [2, 3], isFine: true },
+    { found: [1, 0], isFine: true },
+    { found: [2, 0], isFine: true },
+    { found: [1, 3], isFine: false },
+    { found: [0, 0], isFine: false },
+  ] as const;
+  for (const { found, isFine } of cases) {
+    const disk = history();
+    written(disk, 0, 1);
+    disk.endFlush(disk.beginFlush());
+    written(disk, 0, 2);
+    written(disk, 1, 3);
+    disk.cutPower('b', ['a', 'b']);
+    assert.equal(disk.isUncertain, false, 'a has it all');
+    disk.cutPower('a', ['a', 'b']);
+    if (isFine) disk.lookedThrough(found);
+    else assert.throws(() => disk.lookedThrough(found), Violation, `${found.join()}`);
+  }
+});

@@ -1,0 +1,197 @@
+/** How each step of a plan is taken. */
+
+import { Violation } from './history.ts';
+import type { Step } from './plan.ts';
+import type { SimDisk } from './sim-disk.ts';
+import { use } from './sim-disk.ts';
+import type { Daemon, SimHost } from './sim-host.ts';
+import { valuesOf } from './stamps.ts';
+import type { SimWorld } from './world.ts';
+
+const disksMax = 6;
+
+export function takeStep(world: SimWorld, step: Step): void {
+  if ('disk' in step) return onDisk(world, step, world.disks[step.disk % world.disks.length]);
+  if ('file' in step) return world.files.take(step, world.host(step.host));
+  return misfortune(world, step);
+}
+
+function onDisk(
+  world: SimWorld,
+  step: Extract<Step, { readonly disk: number }>,
+  disk: SimDisk | undefined,
+): void {
+  if (!disk) return;
+  const host = world.host(step.host);
+  const kept = 'pick' in step ? disk.snapshots[step.pick % disk.snapshots.length] : undefined;
+  switch (step.do) {
+    case 'write':
+    case 'trim':
+    case 'read': {
+      const first = step.first % disk.history.unitCount;
+      const count = Math.min(step.count, disk.history.unitCount - first);
+      if (step.do === 'read') return disk.read(host, first, count);
+      return disk.write(host, first, count, step.do === 'trim');
+    }
+    case 'flush':
+    case 'sync':
+      return disk.flush(host, step.do);
+    case 'look':
+      return void disk
+        .lookThrough(() => world.anyHost())
+        .catch((error: unknown) => world.fail(error, `${disk.path} is looked through`));
+    case 'move':
+      return;
+    case 'fetch':
+      return disk.administer(host, 'fetch', post('vdisk/move', { path: disk.path, to: host.id }));
+    case 'pin':
+    case 'unpin': {
+      const pinned = step.do === 'pin' ? '1' : '0';
+      return disk.administer(host, step.do, post('vdisk/pin', { path: disk.path, pinned }));
+    }
+    case 'compact':
+    case 'flatten':
+      return disk.administer(host, step.do, post(`vdisk/${step.do}`, { path: disk.path }));
+    case 'snapshot': {
+      const name = world.nextName('s');
+      return disk.administer(host, `snapshot ${name}`, (daemon) => disk.snapshot(daemon, name));
+    }
+    case 'forget':
+      return forget(disk, host, step.pick);
+    case 'rollBack':
+      return kept && !disk.isBusy ? disk.rollBack(host, kept) : undefined;
+    case 'clone':
+      return clone(world, disk, host, step.pick);
+  }
+}
+
+const post = (what: string, query: Readonly<Record<string, string>>) => async (daemon: Daemon) =>
+  void (await daemon.endpoints[`POST /v1/${what}`]?.(new URLSearchParams(query)));
+
+function forget(disk: SimDisk, host: SimHost, pick: number): void {
+  const [kept] = disk.snapshots.splice(pick % Math.max(1, disk.snapshots.length), 1);
+  if (!kept) return;
+  const query = { path: disk.path, name: kept.name };
+  disk.administer(host, `forget ${kept.name}`, post('vdisk/snapshot/delete', query));
+}
+
+/** A clone is a disk like others from then on. */
+function clone(world: SimWorld, disk: SimDisk, host: SimHost, pick: number): void {
+  if (world.disks.length >= disksMax) return;
+  const kept = disk.snapshots[pick % disk.snapshots.length];
+  if (!kept) return;
+  const to = `/${world.nextName('clone')}.raw`;
+  disk.administer(host, `clone ${kept.name}`, async (daemon) => {
+    await post('vdisk/clone', { path: disk.path, name: kept.name, to })(daemon);
+    await disk.checkSnapshot(daemon, kept);
+    const { unitBytes, unitCount } = disk.history;
+    const bytes = await use(daemon, to, async (fileSystem, ino) => {
+      const into = new Uint8Array(unitCount * unitBytes);
+      await fileSystem.read(ino, 0, into);
+      return into;
+    });
+    const values = valuesOf({ disk: disk.number, unitBytes }, 0, bytes);
+    const different = values.findIndex((value, unit) => value !== kept.values?.[unit]);
+    if (different >= 0)
+      throw new Violation(`${to}, unit ${different}: is not what ${kept.name} is`);
+    await world.addDisk(daemon, to, { number: disk.number, unitBytes, values });
+    world.counts.clones += 1;
+  });
+}
+
+function misfortune(
+  world: SimWorld,
+  step: Exclude<Step, { readonly disk: number } | { readonly file: number }>,
+): void {
+  const { scheduler, network, registryFaults, store } = world;
+  const { faults } = store;
+  const later = (act: () => void) =>
+    scheduler.after('forMs' in step ? step.forMs : 0, `end of ${step.do}`, act);
+  const during = (names: Set<string>, name: string) => {
+    names.add(name);
+    later(() => names.delete(name));
+  };
+  switch (step.do) {
+    case 'kill':
+    case 'cutPower':
+    case 'stopHost':
+      return end(world, step.do, world.host(step.host), step.forMs);
+    case 'dieInWrite':
+      world.host(step.host).diskChangesUntilDeath = step.after;
+      return later(() => world.host(step.host).start());
+    case 'pause': {
+      const { process } = world.host(step.host);
+      process?.stop();
+      return later(() => process?.resume());
+    }
+    case 'cutLink':
+      network.cut(step.from, step.to);
+      return later(() => network.mend(step.from, step.to));
+    case 'cutRegistry':
+      return during(registryFaults.deafTo, step.host);
+    case 'muteRegistry':
+      return during(registryFaults.unheardBy, step.host);
+    case 'cutStore':
+      return during(faults.deafTo, step.host);
+    case 'registryAway':
+      registryFaults.isAway = true;
+      return later(() => {
+        registryFaults.isAway = false;
+      });
+    case 'storeAway':
+    case 'storeFull': {
+      const fault = step.do === 'storeAway' ? 'isAway' : 'isFull';
+      faults[fault] = true;
+      return later(() => {
+        faults[fault] = false;
+      });
+    }
+    case 'registryTrouble':
+    case 'storeTrouble': {
+      const troubled = step.do === 'storeTrouble' ? faults : registryFaults;
+      troubled.trouble = step.chance;
+      return later(() => {
+        troubled.trouble = 0;
+      });
+    }
+    case 'slowNetwork':
+    case 'slowStore': {
+      const slowed = step.do === 'slowStore' ? faults : network;
+      slowed.slowMs = step.ms;
+      return later(() => {
+        slowed.slowMs = 0;
+      });
+    }
+    case 'jumpClock':
+      world.host(step.host).clockFaults.wallOffsetMs += step.ms;
+      return;
+    case 'flipCache':
+      return flipCache(world.host(step.host), step.pick);
+  }
+}
+
+function end(
+  world: SimWorld,
+  how: 'kill' | 'cutPower' | 'stopHost',
+  host: SimHost,
+  forMs: number,
+): void {
+  const restart = () => world.scheduler.after(forMs, `${host.id} comes back`, () => host.start());
+  if (how === 'stopHost') return void host.stop().then(restart);
+  if (how === 'kill') {
+    host.kill();
+    world.counts.kills += 1;
+  } else {
+    host.cutPower(forMs);
+    world.counts.powerCuts += 1;
+    for (const disk of world.disks) disk.cutPower(host);
+  }
+  restart();
+}
+
+/** A byte of the read cache, which is never trusted. */
+function flipCache({ disk }: SimHost, pick: number): void {
+  const folder = '/data/cache';
+  const [name] = disk.list(folder);
+  if (name !== undefined) disk.flip(`${folder}/${name}`, pick * 997, 1);
+}

@@ -1,0 +1,253 @@
+/**
+ * A vPool of three hosts, with all that they stand on, in simulated time: what is planned happens, and
+ * what clients are told is held against what can be true.
+ */
+
+import { MemoryBackend } from '../../src/backend/memory-backend.ts';
+import { describeError } from '../../src/core/errors.ts';
+import type { ObjectId } from '../../src/core/units.ts';
+import { loadNative } from '../../src/platform/native.ts';
+import { nativeChecksum, tableChecksum } from '../../src/platform/checksum.ts';
+import { seededRandom } from '../../src/platform/random.ts';
+import { MemoryStore } from '../../src/registry/memory-store.ts';
+import type { Random } from '../../src/ports/random.ts';
+import { Violation, History } from './history.ts';
+import type { Plan, Step } from './plan.ts';
+import { hostNames } from './plan.ts';
+import { EventQueue } from './scheduler.ts';
+import { SimDisk, use } from './sim-disk.ts';
+import { SimFiles } from './sim-files.ts';
+import type { Daemon } from './sim-host.ts';
+import { SimHost } from './sim-host.ts';
+import { SimNetwork } from './sim-network.ts';
+import type { RegistryFaults } from './sim-registry.ts';
+import type { SharedStore, StoreFaults } from './sim-store.ts';
+import { takeStep } from './steps.ts';
+import { tuningOf } from './tuning.ts';
+
+const { native } = loadNative();
+const checksum = native ? nativeChecksum(native) : tableChecksum();
+/** Of a start, and of the time after the last fault until all is well. */
+const patienceMs = 120_000;
+const linesMax = 4000;
+
+export class SimWorld {
+  readonly scheduler = new EventQueue();
+  readonly random: Random;
+  readonly network: SimNetwork;
+  readonly registry: MemoryStore;
+  readonly registryFaults: RegistryFaults;
+  readonly store: SharedStore;
+  readonly hosts: ReadonlyMap<string, SimHost>;
+  readonly disks: SimDisk[] = [];
+  readonly files: SimFiles;
+  readonly counts = {
+    ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
+    ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0 },
+  };
+  /** What happened last, for people. */
+  readonly lines: string[] = [];
+  isVerbose = false;
+  #values = 0;
+  #names = 0;
+  #failure: Error | undefined;
+  #isOver = false;
+
+  constructor(seed: number) {
+    this.random = seededRandom(seed);
+    const { scheduler } = this;
+    this.network = new SimNetwork(scheduler, seededRandom(seed + 1));
+    this.registry = new MemoryStore({
+      monotonicMs: () => scheduler.nowMs,
+      wallNs: () => 0n,
+      sleep: (ms, { signal } = {}) =>
+        new Promise((resolve, reject) => {
+          signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+          scheduler.after(ms, 'lease', resolve);
+        }),
+    });
+    this.registryFaults = {
+      ...{ isAway: false, deafTo: new Set(), unheardBy: new Set(), trouble: 0, forgets: false },
+    };
+    const faults: StoreFaults = {
+      ...{ isAway: false, isFull: false, deafTo: new Set(), trouble: 0, slowMs: 0, staleMs: 0 },
+      conditionalPut: this.random.fraction() < 0.7 ? 'honoured' : 'ignored',
+    };
+    this.store = {
+      ...{ backend: new MemoryBackend(), faults, putAtMs: new Map() },
+      nowMs: () => scheduler.nowMs,
+      violated: (what) => this.fail(new Violation(what), 'object store'),
+    };
+    const around = {
+      ...{ scheduler, network: this.network, registry: this.registry, checksum },
+      ...{ registryFaults: this.registryFaults, store: this.store, tuning: tuningOf(this.random) },
+      note: (host: string, level: string, message: string, facts: object) => {
+        if (message === 'object is taken over' && 'object' in facts)
+          this.disks.find(({ id }) => id === facts.object)?.takenOver(host);
+        if (level !== 'debug' || this.isVerbose)
+          this.note(host, `${level}: ${message} ${JSON.stringify(facts)}`);
+      },
+    };
+    this.hosts = new Map(
+      hostNames.map((name, index) => [name, new SimHost(name, around, seed * 7 + index)]),
+    );
+    for (const host of this.hosts.values())
+      host.clockFaults.rate = 1 + (this.random.fraction() - 0.5) * 0.01;
+    this.files = new SimFiles(this);
+  }
+
+  /** Runs what is planned to its end, and to the end of its consequences. Throws what is wrong. */
+  async run(plan: Plan): Promise<void> {
+    const onRejection = (error: unknown) => this.fail(error, 'nobody waited for it');
+    process.on('unhandledRejection', onRejection);
+    try {
+      this.#live(plan).catch((error: unknown) => this.fail(error, 'run'));
+      await this.scheduler.run(() => this.#isOver || this.#failure !== undefined);
+    } finally {
+      process.off('unhandledRejection', onRejection);
+    }
+    if (this.#failure) throw this.#failure;
+    if (!this.#isOver) throw new Violation('nothing happens any more');
+  }
+
+  fail(error: unknown, where: string): void {
+    this.note('sim', `FAILURE ${where}: ${describeError(error)}`);
+    if (this.#failure) return;
+    this.#failure = error instanceof Error ? error : new Error(String(error));
+    this.#failure.message = `${where}: ${this.#failure.message}`;
+  }
+
+  note(who: string, what: string): void {
+    this.lines.push(`${this.scheduler.nowMs.toFixed(1)} ${who} ${what}`);
+    if (this.lines.length > linesMax) this.lines.splice(0, linesMax / 2);
+  }
+
+  host(name: string): SimHost {
+    return this.hosts.get(name) as SimHost;
+  }
+
+  anyHost(): SimHost | undefined {
+    const up = [...this.hosts.values()].filter(({ daemon }) => daemon);
+    return up[Math.floor(this.random.fraction() * up.length)];
+  }
+
+  nextValue(): number {
+    this.#values += 1;
+    return this.#values;
+  }
+
+  nextName(start: string): string {
+    this.#names += 1;
+    return `${start}${this.#names}`;
+  }
+
+  /** A disk that is there already, with what it holds. */
+  async addDisk(
+    daemon: Daemon,
+    path: string,
+    of: { readonly number: number; readonly unitBytes: number; readonly values: readonly number[] },
+  ): Promise<SimDisk> {
+    const id = await use(daemon, path, (fileSystem, ino) => fileSystem.objectOf(ino));
+    const history = new History(this.scheduler, path, of.unitBytes, of.values);
+    const disk = new SimDisk(this, { id: id as ObjectId, path, number: of.number }, history);
+    this.disks.push(disk);
+    return disk;
+  }
+
+  async #live(plan: Plan): Promise<void> {
+    for (const host of this.hosts.values()) host.start();
+    await this.#until('all hosts are up', () => this.#areUp());
+    const { daemon } = this.host('a');
+    for (const [index, { units, unitBytes }] of plan.disks.entries()) {
+      const path = `/disk${index}.raw`;
+      const query = new URLSearchParams({ path, size: String(units * unitBytes) });
+      await daemon?.endpoints['POST /v1/vdisk/create']?.(query);
+      const values = Array.from({ length: units }, () => 0);
+      await this.addDisk(daemon as Daemon, path, { number: index, unitBytes, values });
+    }
+    const beganMs = this.scheduler.nowMs;
+    for (const step of plan.steps)
+      this.scheduler.at(beganMs + step.atMs, `step ${step.do}`, () => this.#take(step));
+    await this.scheduler.sleep(plan.endMs + 1);
+    await this.#settle();
+    this.#isOver = true;
+  }
+
+  #take(step: Step): void {
+    if (this.isVerbose) this.note('step', JSON.stringify(step));
+    takeStep(this, step);
+  }
+
+  /** No faults any more: everything comes to an end, and is as it must be. */
+  async #settle(): Promise<void> {
+    this.note('sim', 'faults stop');
+    await this.#until('faults are over', () => this.#isCalm());
+    for (const host of this.hosts.values()) {
+      host.diskChangesUntilDeath = Number.POSITIVE_INFINITY;
+      host.start();
+    }
+    await this.#until('all hosts are up', () => this.#areUp());
+    await this.#until('all requests are answered', () =>
+      this.disks.every(({ underWay, history }) => underWay.size === 0 && !history.isUncertain),
+    );
+    for (const disk of this.disks.filter(({ isGone }) => !isGone))
+      for (const host of this.hosts.values()) {
+        await this.#within(
+          `${disk.path} is read at ${host.id}`,
+          disk.lookThrough(() => host),
+        );
+        const { daemon } = host;
+        for (const kept of disk.snapshots)
+          if (daemon)
+            await this.#within(`snapshot ${kept.name} is read`, disk.checkSnapshot(daemon, kept));
+      }
+    await this.#within('files are read', this.files.check());
+  }
+
+  #isCalm(): boolean {
+    const { registryFaults, store, network } = this;
+    const { faults } = store;
+    const isCut = hostNames.some((from) => hostNames.some((to) => network.isCut(from, to)));
+    return (
+      !isCut &&
+      ![registryFaults.isAway, faults.isAway, faults.isFull].includes(true) &&
+      registryFaults.deafTo.size + registryFaults.unheardBy.size + faults.deafTo.size === 0 &&
+      [...this.hosts.values()].every(({ process }) => process?.isStopped !== true)
+    );
+  }
+
+  #areUp(): boolean {
+    return [...this.hosts.values()].every(({ daemon }) => daemon);
+  }
+
+  async #within(what: string, work: Promise<unknown>): Promise<void> {
+    let isDone = false;
+    let failure: unknown;
+    work.then(
+      () => {
+        isDone = true;
+      },
+      (error: unknown) => {
+        failure = error;
+        isDone = true;
+      },
+    );
+    await this.#until(what, () => isDone);
+    if (failure !== undefined) throw failure as Error;
+  }
+
+  async #until(what: string, isSo: () => boolean): Promise<void> {
+    const untilMs = this.scheduler.nowMs + patienceMs;
+    for (let pauseMs = 1; !isSo(); pauseMs = Math.min(pauseMs * 2, 100)) {
+      if (this.scheduler.nowMs >= untilMs) throw new Violation(this.#overdue(what));
+      await this.scheduler.sleep(pauseMs);
+    }
+  }
+
+  #overdue(what: string): string {
+    const waiting = this.disks.flatMap(({ path, underWay }) =>
+      [...underWay.values()].map((request) => `${path}: ${request}`),
+    );
+    return `never comes: ${what}${waiting.length > 0 ? `; waiting: ${waiting.join('; ')}` : ''}`;
+  }
+}
