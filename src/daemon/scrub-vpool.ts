@@ -133,9 +133,9 @@ export class VpoolScrub {
       await snapshots.unpin(id);
     }
     if (!report) return;
-    const { orphans, isTableWrong, hasDead } = report;
+    const { orphans, isTableWrong, isLeft } = report;
     const isCounted = isTableWrong && (await this.#ask(id, { do: 'recount' }));
-    if (!isTableWrong && hasDead) await this.#ask(id, { do: 'collect' });
+    if (!isTableWrong && isLeft) await this.#ask(id, { do: 'collect' });
     for (const finding of report.findings)
       await this.#tell({
         ...finding,
@@ -272,7 +272,11 @@ export class VpoolScrub {
       suspicions = still;
     }
     for (const problem of problems) await this.#tellProblem(problem);
-    for (const orphans of this.#orphans) await this.#settleOrphans(orphans);
+    for (const orphans of this.#orphans)
+      await this.#settleOrphans(orphans).catch((error: unknown) => {
+        // The volume has been deleted meanwhile, and they went with its bucket.
+        if (!isStorageError(error, 'not_found')) throw error;
+      });
     const standing = new Set(await this.#strayBuckets());
     for (const name of this.#buckets) if (standing.has(name)) await this.#settleBucket(name);
   }

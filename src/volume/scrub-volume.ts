@@ -65,8 +65,8 @@ export interface VolumeReport {
   readonly orphans: readonly BlobInfo[];
   /** The owner has to count live bytes anew. */
   readonly isTableWrong: boolean;
-  /** The owner has segments to delete. */
-  readonly hasDead: boolean;
+  /** The owner has dead segments to delete, or copies of older heads: a checkpoint takes them along. */
+  readonly isLeft: boolean;
 }
 
 /** The volume as it is (`name` undefined), or a snapshot of it. */
@@ -102,9 +102,10 @@ export class VolumeScrub {
     const times = snapshots.map(({ at }) => at);
     this.#compareTable(times);
     await this.#checkSegments();
-    const orphans = await this.#listBucket();
+    const { orphans, copies } = await this.#listBucket();
     const hasDead = this.#table.collectable(times).length > 0;
-    return { findings: this.#findings, orphans, isTableWrong: this.#isTableWrong, hasDead };
+    const isLeft = hasDead || (copies > 1 && this.#isReachKnown);
+    return { findings: this.#findings, orphans, isTableWrong: this.#isTableWrong, isLeft };
   }
 
   #find(finding: Omit<Finding, 'object'>): void {
@@ -308,11 +309,15 @@ export class VolumeScrub {
     };
   }
 
-  async #listBucket(): Promise<readonly BlobInfo[]> {
+  /**
+   * An older copy of a head is no orphan, and nothing to be told: it is there while its successor's writer
+   * has not deleted it yet, and where a tenure has ended just then. The next copy takes it along.
+   */
+  async #listBucket(): Promise<{ readonly orphans: readonly BlobInfo[]; readonly copies: number }> {
     const { store, signal } = this.#deps;
     const orphans: BlobInfo[] = [];
     const foreign: string[] = [];
-    let [copy, segments, foreignCount]: [BlobInfo | undefined, number, number] = [undefined, 0, 0];
+    let [copies, segments, foreignCount] = [0, 0, 0];
     for (let after: string | undefined, isLast = false; !isLast; ) {
       const page = await store.list({ prefix: '', signal, ...(after !== undefined && { after }) });
       for (const blob of page.blobs) {
@@ -325,11 +330,7 @@ export class VolumeScrub {
         } else if (folder === 'segment') {
           segments += 1;
           if (this.#isOrphan(name)) orphans.push(blob);
-        } else {
-          // Keys come in order: the last copy counts.
-          if (copy && this.#isReachKnown) orphans.push(copy);
-          copy = blob;
-        }
+        } else copies += 1;
       }
       after = page.next;
       isLast = after === undefined;
@@ -345,7 +346,7 @@ export class VolumeScrub {
         what: 'the registry has no head for it, and its bucket has segments',
         advice: 'recover the volume from its bucket',
       });
-    return orphans;
+    return { orphans, copies };
   }
 
   #isOrphan(name: SegmentName): boolean {
