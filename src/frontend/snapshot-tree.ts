@@ -118,10 +118,16 @@ export class SnapshotTree {
   }
 
   /** Nothing of it is left but what it made of objects. */
-  async drop({ folder, name, root }: Undertaking): Promise<void> {
+  async drop({ folder, name, root, files }: Undertaking): Promise<void> {
+    const { registry } = this.#namespace;
     await this.#clear(root);
+    for (let from = 0; from < files.length; from += membersPerTransaction) {
+      const some = files.slice(from, from + membersPerTransaction);
+      const writes = some.map((file) => deleteKey(keys.backReference(file)));
+      await registry.transact({ compares: [], writes });
+    }
     const writes = [deleteKey(undertakingKey(folder, name))];
-    await this.#namespace.registry.transact({ compares: [], writes });
+    await registry.transact({ compares: [], writes });
   }
 
   /** What this host was making when it ended. */
@@ -271,8 +277,12 @@ export class SnapshotTree {
       this.#namespace.putEntry(parent, cookie, name, ino, inode.type),
     ];
     const { object, snapshot } = kept;
-    if (object === undefined || snapshot === undefined) return writes;
-    return [...writes, { key: placeKey(object, snapshot), put: encodePlace({ parent, cookie }) }];
+    if (object === undefined) return writes;
+    const where =
+      snapshot === undefined
+        ? { key: keys.backReference(object), put: encodeRecord({ ino }) }
+        : { key: placeKey(object, snapshot), put: encodePlace({ parent, cookie }) };
+    return [...writes, where];
   }
 
   /** The snapshot gets its name, and `.snapshots` is made where it is the first. */

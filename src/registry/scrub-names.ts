@@ -21,6 +21,7 @@ import {
 import { RecordReader } from './record.ts';
 import { scan } from './scan.ts';
 import { isUnreadable } from './scrub-objects.ts';
+import { listUndertakings } from './snapshot-sets.ts';
 
 const inodesPerBatch = 100_000;
 const rootIno = 1;
@@ -134,6 +135,8 @@ async function danglingName(registry: Registry, key: string): Promise<Problem | 
   const entry = await registry.get(key);
   if (!entry) return undefined;
   const { ino, name, folder } = read(entry);
+  // Asked first: whoever makes a snapshot known, or has undone it, ends the undertaking.
+  if (await isBeingMade(registry, folder)) return undefined;
   const target = ino !== undefined && (await registry.get(keys.inode(ino)));
   const parent = await registry.get(keys.inode(folder));
   const still = await registry.get(key);
@@ -145,6 +148,18 @@ async function danglingName(registry: Registry, key: string): Promise<Problem | 
     advice: 'what it named is lost',
     ...(ino !== undefined && { ino }),
   };
+}
+
+/** Whether the folder is in a snapshot that nobody sees so far, or that is being undone. */
+async function isBeingMade(registry: Registry, folder: Ino): Promise<boolean> {
+  const roots = new Set<Ino>();
+  for await (const { root } of listUndertakings(registry)) roots.add(root);
+  for (let at: Ino | undefined = folder; roots.size > 0 && at !== undefined; ) {
+    if (roots.has(at)) return true;
+    const value: Uint8Array | undefined = (await registry.get(keys.inode(at)))?.value;
+    at = value && decodeInode(at, value).parent;
+  }
+  return false;
 }
 
 /** Counts the names of one inode. What is moved meanwhile is missed: who calls asks again. */

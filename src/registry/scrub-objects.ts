@@ -14,6 +14,7 @@ import { decodeObject } from './object-records.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 import { scan } from './scan.ts';
 import { decodeSnapshot, isForClone, putMark } from './snapshot-records.ts';
+import { listUndertakings } from './snapshot-sets.ts';
 
 /** One key of each for an object, and any number of the last two. */
 const prefixes = ['o', 'b', 'g', 'hv', 'hf', 'p', 's', 'c'] as const;
@@ -120,7 +121,14 @@ async function problemsOf(registry: Registry, object: ObjectKeys): Promise<reado
         writes: rest.map(({ key }) => deleteKey(key)),
       },
     });
+  if (problems.length > 0 && (await isBeingMade(registry, id))) return [];
   return problems.map((problem) => ({ ...problem, object: id }));
+}
+
+/** For a snapshot that nobody sees so far, or that is being undone. */
+async function isBeingMade(registry: Registry, id: ObjectId): Promise<boolean> {
+  for await (const { files } of listUndertakings(registry)) if (files.includes(id)) return true;
+  return false;
 }
 
 async function unreadable(_registry: Registry, { id, found }: ObjectKeys): Promise<Problem[]> {
@@ -151,7 +159,7 @@ async function ofReference(registry: Registry, { id, found }: ObjectKeys): Promi
   const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
   const value = (await registry.get(keys.inode(ino)))?.value;
   const inode = value && decodeInode(ino, value);
-  if (inode?.object !== id)
+  if (!inode || (inode.object ?? inode.kept?.object) !== id)
     return [
       {
         ...{ kind: 'waste', what: `back reference to inode ${ino}, which is not the object's` },

@@ -3,6 +3,7 @@
 import type { Ino, ObjectId } from '../../src/core/units.ts';
 import { VdiskChanges } from '../../src/frontend/admin/vdisk-changes.ts';
 import { VdiskSnapshots } from '../../src/frontend/admin/vdisk-snapshots.ts';
+import { VmSnapshots } from '../../src/frontend/admin/vm-snapshots.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
 import { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { KeptFiles } from '../../src/frontend/kept-files.ts';
@@ -11,6 +12,7 @@ import { SnapshotMaker } from '../../src/frontend/snapshot-maker.ts';
 import { SnapshotTree } from '../../src/frontend/snapshot-tree.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
 import { systemRandom } from '../../src/platform/random.ts';
+import type { Attributes } from '../../src/ports/file-system.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { Namespace } from '../../src/registry/namespace.ts';
 import type { ClusterWorld, WorldHost } from './cluster-world.ts';
@@ -25,6 +27,7 @@ export class ClusterFront {
   readonly changes: VdiskChanges;
   readonly snapshots: VdiskSnapshots;
   readonly maker: SnapshotMaker;
+  readonly vms: VmSnapshots;
 
   private constructor(world: ClusterWorld, host: WorldHost, fileSystem: WharfFileSystem) {
     this.host = host;
@@ -35,17 +38,21 @@ export class ClusterFront {
     const tree = new SnapshotTree(new Namespace(registry, salt), id);
     this.maker = new SnapshotMaker({ tree, snapshots, objects: router, care, collect, clock, log });
     this.changes = new VdiskChanges({ fileSystem, caller, tellKernel: async () => {} });
+    const shared = {
+      ...{ changes: this.changes, care, snapshots, clock, tree, maker: this.maker, collect },
+      isRead: (object: ObjectId, name?: string) => fileSystem.isRead(object, name),
+      objectOf: ({ ino }: Attributes) => this.objectOf(ino),
+      random: systemRandom(),
+      writeMoment: (ns: bigint) => `t${ns}`,
+    };
     this.snapshots = new VdiskSnapshots({
-      ...{ changes: this.changes, care, snapshots, clock, checksum: tableChecksum() },
-      ...{ tree, maker: this.maker, collect },
-      isRead: (object, name) => fileSystem.isRead(object, name),
-      objectOf: ({ ino }) => this.objectOf(ino),
+      ...shared,
+      checksum: tableChecksum(),
       detach: (clone) => fileSystem.detach(clone),
       prepare: (clone, head) => volumes.prepare(clone, head),
       host: id,
-      random: systemRandom(),
-      writeMoment: (ns) => `t${ns}`,
     });
+    this.vms = new VmSnapshots({ ...shared, fileSystem, moments: host.moments });
   }
 
   static async open(world: ClusterWorld, name: string): Promise<ClusterFront> {

@@ -75,8 +75,11 @@ export class ScrubWorld implements AsyncDisposable {
   }
 
   /** What is found, each as `kind: what`; it fails where the scrub does. */
-  async found(how: 'look' | 'repair' = 'look'): Promise<readonly Finding[]> {
-    const { state, why, findings } = await this.scrub(how);
+  async found(
+    how: 'look' | 'repair' = 'look',
+    scrub = this.scrubber(),
+  ): Promise<readonly Finding[]> {
+    const { state, why, findings } = await this.scrub(how, scrub);
     if (state !== 'done') throw new Error(`the scrub has ${state}: ${why}`);
     return findings;
   }

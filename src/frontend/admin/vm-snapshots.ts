@@ -7,7 +7,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { Attributes, FileSystem } from '../../ports/file-system.ts';
 import type { Random } from '../../ports/random.ts';
 import type { CareAnswer, CareRequest } from '../../ports/volume-care.ts';
-import { keys } from '../../registry/namespace.ts';
+import { deleteKey, keys } from '../../registry/namespace.ts';
 import type { NamespaceChange } from '../../registry/namespace-changes.ts';
 import { encodeRecord } from '../../registry/record.ts';
 import type { SnapshotRecords } from '../../registry/snapshot-records.ts';
@@ -182,7 +182,7 @@ export class VmSnapshots {
     if (object === undefined) return tree.take(place);
     if (snapshot === undefined) {
       const garbage = { key: keys.garbage(object), put: encodeRecord({}) };
-      const changes = await tree.take(place, [garbage]);
+      const changes = await tree.take(place, [deleteKey(keys.backReference(object)), garbage]);
       fileSystem.discard(inode.ino, object);
       return changes;
     }
