@@ -57,6 +57,8 @@ export interface VpoolScrubDeps {
   readonly deleteObject: (id: ObjectId) => Promise<void>;
   /** How long what looks wrong is given to become right. */
   readonly pauseMs: number;
+  /** How long pieces of files stay that were replaced. */
+  readonly keptMs: number;
   /** How long an owner is waited for. */
   readonly ownerMs: number;
 }
@@ -77,6 +79,8 @@ interface Orphans {
   readonly object?: ObjectId;
   readonly store: BlobStore;
   readonly blobs: readonly BlobInfo[];
+  /** Until then somebody may be about to delete them. */
+  readonly keptUntilMs?: number;
 }
 
 export class VpoolScrub {
@@ -214,11 +218,14 @@ export class VpoolScrub {
   }
 
   async #pieces(): Promise<void> {
-    const { backend, fileBucket } = this.#deps;
-    const { orphans, foreign } = await scrubFileBucket(this.#fileDeps());
+    const { backend, clock, fileBucket, keptMs } = this.#deps;
+    const { orphans, foreign, mayBeKept } = await scrubFileBucket(this.#fileDeps());
     const store = backend.bucket(fileBucket);
     if (orphans.length > 0)
-      this.#orphans.push({ what: 'pieces that no file names', store, blobs: orphans });
+      this.#orphans.push({
+        ...{ what: 'pieces that no file names', store, blobs: orphans },
+        keptUntilMs: clock.monotonicMs() + (mayBeKept ? keptMs : 0),
+      });
     const examples = foreign.slice(0, 5).join(' ');
     const what = `${foreign.length} blobs of unknown names beside the files: ${examples}`;
     if (foreign.length > 0) await this.#tell({ kind: 'foreign', what });
@@ -306,8 +313,11 @@ export class VpoolScrub {
     await registry.transact({ compares: [], writes: [deleteKey(keys.garbage(id))] });
   }
 
-  async #settleOrphans({ what, object, store, blobs }: Orphans): Promise<void> {
+  async #settleOrphans({ what, object, store, blobs, keptUntilMs }: Orphans): Promise<void> {
+    const { clock, pauseMs } = this.#deps;
     const { isRepair, signal } = this.#run;
+    const keptMs = (keptUntilMs ?? 0) - clock.monotonicMs();
+    if (keptMs > 0) await clock.sleep(keptMs + pauseMs, { signal });
     const still: BlobInfo[] = [];
     for (const { key } of blobs) {
       const { blobs: found } = await store.list({ prefix: key, limit: 1, signal });

@@ -37,7 +37,7 @@ import { ObjectRecords } from '../registry/object-records.ts';
 import { SnapshotRecords } from '../registry/snapshot-records.ts';
 import { findVpool } from '../registry/vpool-record.ts';
 import { copyBucketOf } from '../registry/copy/copy-bucket.ts';
-import { RegistryCopier } from '../registry/copy/registry-copier.ts';
+import { copyAgeMsMax, RegistryCopier } from '../registry/copy/registry-copier.ts';
 import { withRetry as withRegistryRetry } from '../registry/with-retry.ts';
 import { ClusterCare } from '../router/cluster-care.ts';
 import { Drain } from '../router/moves/drain.ts';
@@ -57,6 +57,8 @@ const endlessBytes = 2 ** 50;
 const idleObjectsMax = 256;
 /** Inodes and names in memory: 1 KiB each, or less. */
 const groupsMax = 50_000;
+/** What a copy of the registry may still name of small files stays longer than the copy is old. */
+const keptLongerMs = 5000;
 /** What looks wrong to a scrub has become right by then, if it was only on its way. */
 const scrubPauseMs = 2000;
 /** A scrub does not wait longer for an owner. */
@@ -185,12 +187,14 @@ async function assemble(
     },
     volumeSettings(settings),
   );
+  const keptMs = copyAgeMsMax(settings.registryCopy.delay) + keptLongerMs;
   const files = new FileDriver(
     { backend, bucket: fileBucket, heads: records.heads('file'), checksum, clock, log },
     {
       writeBackDelayMs: settings.files.writeBackDelay,
       dirtyBytesMax: settings.files.dirtyMax,
       cacheBytesMax: settings.files.cacheMax,
+      keptMs,
     },
   );
   closing.defer(() => files.close());
@@ -244,7 +248,7 @@ async function assemble(
   const scrub = new Scrub({
     ...{ registry, records, snapshots, backend, fileBucket, checksum, clock, log, host, care },
     volumeBuckets: `${bucketPrefix}-`,
-    ...{ pauseMs: scrubPauseMs, ownerMs: scrubOwnerMs },
+    ...{ pauseMs: scrubPauseMs, ownerMs: scrubOwnerMs, keptMs },
     deleteObject: (id) => router.delete(id),
   });
   closing.defer(() => scrub.stop());
@@ -268,7 +272,7 @@ async function assemble(
       host,
       space: () => spaceOf(backend),
     },
-    { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000 },
+    { volumeNames: settings.files.volumeNames, attributeDelayMs: 1000, keptMs },
     { uid, gid },
   );
   closing.defer(() => fileSystem.close());

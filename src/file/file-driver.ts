@@ -32,6 +32,8 @@ export interface FileSettings {
   readonly dirtyBytesMax: number;
   /** Bytes of unchanged pieces in memory. */
   readonly cacheBytesMax: number;
+  /** Pieces that were replaced stay so long, ms: a recovery may find an older manifest. */
+  readonly keptMs: number;
 }
 
 export interface FileDriverDeps {
@@ -58,7 +60,8 @@ export class FileDriver implements ObjectDriver {
     this.#store = deps.backend.bucket(deps.bucket);
     this.#cache = new PieceCache(this.#store, deps.checksum, deps.log, settings.cacheBytesMax);
     this.#budget = new WriteBackBudget(settings.dirtyBytesMax);
-    this.#janitor = new Janitor(this.#store, deps.log);
+    const { clock, log } = deps;
+    this.#janitor = new Janitor({ store: this.#store, clock, log, keptMs: settings.keptMs });
   }
 
   /** Bytes of changed pieces in memory now, over all files. */
@@ -149,6 +152,7 @@ export class FileDriver implements ObjectDriver {
    * from it then is found again when the files are opened.
    */
   async close(): Promise<void> {
+    this.#janitor.hurry();
     await within(this.#deps.clock, closeWaitMs, this.#janitor.drained());
     await this.#janitor.close();
   }

@@ -84,6 +84,8 @@ export interface FileBucketDeps extends FileScrubDeps {
 export interface FileBucketReport {
   /** Pieces that no manifest can name any more. */
   readonly orphans: readonly BlobInfo[];
+  /** Some of them are of files that are there: their owners may be about to delete them. */
+  readonly mayBeKept: boolean;
   /** Names that no piece has. */
   readonly foreign: readonly string[];
 }
@@ -96,16 +98,22 @@ export async function scrubFileBucket(deps: FileBucketDeps): Promise<FileBucketR
   const { store, signal } = deps;
   const orphans: BlobInfo[] = [];
   const foreign: string[] = [];
+  let mayBeKept = false;
   for (let after: string | undefined, isLast = false; !isLast; ) {
     const page = await store.list({ prefix: '', signal, ...(after !== undefined && { after }) });
     const byFile = Map.groupBy(page.blobs, ({ key }) => idOf(key));
     for (const [id, blobs] of byFile)
       if (id === undefined) foreign.push(...blobs.map(({ key }) => key));
-      else orphans.push(...(await orphansOf(deps, id, blobs)));
+      else {
+        const epoch = await deps.epochOf(id);
+        const found = epoch === undefined ? blobs : await unnamedOf(deps, id, epoch, blobs);
+        mayBeKept ||= epoch !== undefined && found.length > 0;
+        orphans.push(...found);
+      }
     after = page.next;
     isLast = after === undefined;
   }
-  return { orphans, foreign };
+  return { orphans, mayBeKept, foreign };
 }
 
 function idOf(key: string): ObjectId | undefined {
@@ -113,13 +121,12 @@ function idOf(key: string): ObjectId | undefined {
   return id === undefined ? undefined : objectId(id);
 }
 
-async function orphansOf(
+async function unnamedOf(
   deps: FileBucketDeps,
   id: ObjectId,
+  epoch: number,
   blobs: readonly BlobInfo[],
 ): Promise<readonly BlobInfo[]> {
-  const epoch = await deps.epochOf(id);
-  if (epoch === undefined) return blobs;
   const manifest = await manifestOf(deps, id);
   if (typeof manifest === 'string') return [];
   const named = new Set(manifest.pieces.map((piece) => piece?.key));

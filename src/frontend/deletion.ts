@@ -16,6 +16,7 @@ import type { Compare, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import type { Inode, Namespace } from '../registry/namespace.ts';
 import { deleteKey, inoOfKey, isAt, keys, putInode } from '../registry/namespace.ts';
+import { ObjectRecords } from '../registry/object-records.ts';
 import { encodeRecord, RecordReader } from '../registry/record.ts';
 import type { Lineage } from './lineage.ts';
 
@@ -23,6 +24,8 @@ const attributesPerTransaction = 50;
 /** How often other hosts are asked whether they still use a file that has no name. */
 const askPauseMs = 2000;
 
+/** Small files that stay for some time although nobody names them; more go at once. */
+const keptMax = 10_000;
 /** How long deletions that are under way at the end are waited for; they go on at the next start. */
 const drainMsMax = 5000;
 
@@ -37,6 +40,14 @@ export interface DeletionDeps {
   readonly isOpen: (ino: Ino) => boolean;
 }
 
+export interface DeletionSettings {
+  /**
+   * The data of a small file stays so long, ms: a recovery may find a copy of the registry that still
+   * names it, as one that has been replaced by a new file of its name.
+   */
+  readonly keptMs: number;
+}
+
 export class Deletion {
   readonly #namespace: Namespace;
   readonly #objects: Objects;
@@ -45,12 +56,17 @@ export class Deletion {
   readonly #log: Log;
   readonly #host: HostId;
   readonly #isOpen: (ino: Ino) => boolean;
+  readonly #keptMs: number;
+  #kept = 0;
   readonly #tasks: TaskGroup;
   readonly #closing = new AbortController();
   /** Files without a name that other hosts use. */
   readonly #awaited = new Set<Ino>();
 
-  constructor({ namespace, objects, lineage, clock, log, host, isOpen }: DeletionDeps) {
+  constructor(
+    { namespace, objects, lineage, clock, log, host, isOpen }: DeletionDeps,
+    { keptMs }: DeletionSettings,
+  ) {
     this.#namespace = namespace;
     this.#objects = objects;
     this.#lineage = lineage;
@@ -58,6 +74,7 @@ export class Deletion {
     this.#log = log;
     this.#host = host;
     this.#isOpen = isOpen;
+    this.#keptMs = keptMs;
     this.#tasks = new TaskGroup((error) => {
       log.warn({ error: describeError(error) }, 'data could not be deleted; tried again at start');
     });
@@ -190,6 +207,7 @@ export class Deletion {
     this.#tasks.run(async () => {
       // With the last clone that needs it, it is thought of again.
       if (await this.#lineage.isNeeded(object)) return;
+      await this.#keepForAWhile(object);
       await this.#deleteData(object);
       const parent = await this.#lineage.forget(object);
       const writes = [deleteKey(keys.garbage(object))];
@@ -204,6 +222,19 @@ export class Deletion {
       if (await this.#namespace.registry.get(keys.garbage(parent))) this.#deleteSoon(parent);
       else this.#lineage.collect(parent);
     });
+  }
+
+  /** Whoever stops meanwhile deletes it at once; after a crash the note says that it is to go. */
+  async #keepForAWhile(object: ObjectId): Promise<void> {
+    if (this.#keptMs === 0 || this.#kept >= keptMax) return;
+    this.#kept += 1;
+    try {
+      const record = await new ObjectRecords(this.#namespace.registry).find(object);
+      if (record?.kind !== 'file') return;
+      await this.#clock.sleep(this.#keptMs, { signal: this.#closing.signal }).catch(() => {});
+    } finally {
+      this.#kept -= 1;
+    }
   }
 
   /** An administrator may be looking after the object, which has no name any more. */

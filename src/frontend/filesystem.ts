@@ -24,7 +24,7 @@ import { rootIno } from '../ports/file-system.ts';
 import type { Random } from '../ports/random.ts';
 import type { Inode } from '../registry/namespace.ts';
 import { writeChange } from './attribute-change.ts';
-import type { DeletionDeps } from './deletion.ts';
+import type { DeletionDeps, DeletionSettings } from './deletion.ts';
 import { Deletion } from './deletion.ts';
 import { ExtendedAttributes } from './extended-attributes.ts';
 import { Names } from './names.ts';
@@ -41,7 +41,7 @@ const flushMsMax = 10_000;
 /** Of a name whose inode is gone whenever it is looked at. */
 const lookupsMax = 100;
 
-export interface FileSystemSettings {
+export interface FileSystemSettings extends DeletionSettings {
   /** Globs of names whose files are volumes from the start. */
   readonly volumeNames: readonly string[];
   /** How long times and sizes may be newer here than in the registry, ms. */
@@ -74,10 +74,8 @@ export class WharfFileSystem implements FileSystem {
     this.#kept = deps.kept;
     this.#directories = new DirectoryTimes(namespace);
     this.#extended = new ExtendedAttributes(namespace);
-    this.#deletion = new Deletion({
-      ...deps,
-      isOpen: (ino) => this.#files.get(ino) !== undefined,
-    });
+    const isOpen = (ino: Ino) => this.#files.get(ino) !== undefined;
+    this.#deletion = new Deletion({ ...deps, isOpen }, settings);
     this.#names = new Names({
       ...{ namespace, clock, random, deletion: this.#deletion },
       touch: (ino) => this.#directories.touch(ino, clock.wallNs()),

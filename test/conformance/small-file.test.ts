@@ -26,7 +26,7 @@ async function open(settings: { writeBackDelayMs: number; dirtyBytesMax: number 
   };
   const driver = new FileDriver(
     { ...deps, clock: systemClock(undefined), log: quietLog() },
-    { ...settings, cacheBytesMax: 4 * MiB },
+    { ...settings, cacheBytesMax: 4 * MiB, keptMs: 0 },
   );
   const tenure = tenureOf(id, epoch);
   await driver.create(tenure);

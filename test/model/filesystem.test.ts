@@ -113,7 +113,7 @@ async function life(seed: number, hosts: 'plain' | 'cached'): Promise<void> {
         },
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
-      { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000 },
+      { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000, keptMs: 0 },
       owner,
     );
   const instances = [await open(late[0]?.namespace), await open(late[1]?.namespace)];
@@ -276,7 +276,7 @@ test('many makers of names in one folder all succeed, and one wins each name', a
       host: hostId('a'),
       space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
     },
-    { volumeNames: [], attributeDelayMs: 1_000_000 },
+    { volumeNames: [], attributeDelayMs: 1_000_000, keptMs: 0 },
     owner,
   );
   const make = (name: string) =>

@@ -72,7 +72,7 @@ export class ClusterFront {
         random: systemRandom(),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
-      { volumeNames: ['*.raw'], attributeDelayMs: 1000 },
+      { volumeNames: ['*.raw'], attributeDelayMs: 1000, keptMs: 0 },
       caller,
     );
     for (const { id: object, sizeBytes } of await host.recover())

@@ -252,7 +252,7 @@ export class ClusterWorld implements AsyncDisposable {
     );
     const files = new FileDriver(
       { ...platform, backend, bucket: 'files', heads: records.heads('file') },
-      { writeBackDelayMs: 1000, dirtyBytesMax: 64 * MiB, cacheBytesMax: 4 * MiB },
+      { writeBackDelayMs: 1000, dirtyBytesMax: 64 * MiB, cacheBytesMax: 4 * MiB, keptMs: 0 },
     );
     return { volumes, files };
   }

@@ -44,6 +44,7 @@ export class FileWorld {
   constructor(settings: Partial<FileSettings> = {}) {
     this.settings = {
       ...{ writeBackDelayMs: neverMs, dirtyBytesMax: 64 * MiB, cacheBytesMax: 4 * MiB },
+      keptMs: 0,
       ...settings,
     };
   }

@@ -6,6 +6,7 @@ import { KiB } from '../../src/core/units.ts';
 import type { ScrubFindings } from '../../src/daemon/scrub.ts';
 import { Scrub } from '../../src/daemon/scrub.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
+import type { Clock } from '../../src/ports/clock.ts';
 import type { Finding } from '../../src/ports/scrub.ts';
 import { ObjectRecords } from '../../src/registry/object-records.ts';
 import { quietLog } from './quiet-log.ts';
@@ -47,14 +48,22 @@ export class ScrubWorld implements AsyncDisposable {
     return this.world.backend.blobs('files');
   }
 
-  scrubber(host = this.host, faults?: Faults, pauseMs = 5): Scrub {
+  scrubber(
+    host = this.host,
+    faults?: Faults,
+    pauseMs = 5,
+    { clock, keptMs }: { readonly clock: Clock; readonly keptMs: number } = {
+      clock: this.world.clock,
+      keptMs: 0,
+    },
+  ): Scrub {
     const { registry, snapshots, care, router, id } = host.host;
-    const { backend, clock } = this.world;
+    const { backend } = this.world;
     return new Scrub({
       ...{ registry, snapshots, care, clock, host: id, log: quietLog() },
       ...{ records: new ObjectRecords(registry), checksum: tableChecksum() },
       backend: faults ? withFaults(backend, faults) : backend,
-      ...{ volumeBuckets: 'volume-', fileBucket: 'files', pauseMs, ownerMs: 10_000 },
+      ...{ volumeBuckets: 'volume-', fileBucket: 'files', pauseMs, ownerMs: 10_000, keptMs },
       deleteObject: (object) => router.delete(object),
     });
   }

@@ -58,7 +58,7 @@ export class SnapshotWorld {
         lineage: lineageOf(registry),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
-      { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000 },
+      { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000, keptMs: 0 },
       owner,
     );
     const tree = new SnapshotTree(namespace, host);

@@ -22,8 +22,15 @@ import { CopyTenure } from './copy-tenure.ts';
 const lockTtlMs = 10_000;
 const lookAgainMs = 10_000;
 const retryMs = 1000;
+/** For what is written, and read before. */
+const workMsMax = 10_000;
 /** For what is left when the host stops; the next one goes on with it. */
 const finishMsMax = 5000;
+
+/** A change is in the copy after this time at most, also where the host that copies has just died. */
+export function copyAgeMsMax(delayMs: number): number {
+  return delayMs + lockTtlMs + lookAgainMs + workMsMax;
+}
 
 export interface RegistryCopierDeps extends CopyTenureDeps {
   readonly host: HostId;

@@ -25,7 +25,7 @@ async function openFileSystem() {
       ...{ host: hostId('a') },
       space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
     },
-    { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000 },
+    { volumeNames: ['*.raw'], attributeDelayMs: 1_000_000, keptMs: 0 },
     owner,
   );
   const make = async (name: string) => {

@@ -84,7 +84,7 @@ async function pair() {
         host: hostId(name),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },
-      { volumeNames: [], attributeDelayMs: 1_000_000 },
+      { volumeNames: [], attributeDelayMs: 1_000_000, keptMs: 0 },
       owner,
     );
   const users = { ofB: new Set<ObjectId>() };

@@ -1,8 +1,9 @@
-/** A scrub and snapshots of whole VMs: what is being made, or undone, is neither damage nor waste. */
+/** A scrub meets what others have begun: snapshots of VMs, files. It is neither damage nor waste. */
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { KiB } from '../../../src/core/units.ts';
+import type { Clock } from '../../../src/ports/clock.ts';
 import { rootIno } from '../../../src/ports/file-system.ts';
 import { prefixRange } from '../../../src/ports/registry.ts';
 import type { ClusterFront } from '../../support/cluster-front.ts';
@@ -116,5 +117,32 @@ describe('a scrub', () => {
     await assert.rejects(b.inoOf('/vm/.snapshots'), { code: 'not_found' });
     assert.equal(world.pieces.size, 1);
     end.letGo();
+  });
+
+  test('gives the owner of a file its time to take away what was replaced', async () => {
+    await using world = await begin();
+    const path = '/vm/inside/note';
+    const replaced = `file/${await world.host.idOf(path)}/1-77-0`;
+    await world.restart(0);
+    await world.host.write(path, 0, new Uint8Array(10));
+    await world.host.sync(path);
+    const keptMs = 60_000;
+    let isAway = true;
+    const clock: Clock = {
+      ...world.world.clock,
+      sleep: async (ms) => {
+        if (ms >= keptMs && isAway) world.pieces.delete(replaced);
+      },
+    };
+    const scrub = async () => {
+      world.pieces.set(replaced, new Uint8Array(10));
+      const scrubber = world.scrubber(undefined, undefined, 5, { clock, keptMs });
+      const { state, findings } = await world.scrub('look', scrubber);
+      assert.equal(state, 'done');
+      return findings.map(({ what }) => what);
+    };
+    assert.deepEqual(await scrub(), []);
+    isAway = false;
+    assert.deepEqual(await scrub(), [`1 pieces that no file names: ${replaced}`]);
   });
 });
