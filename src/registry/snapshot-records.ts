@@ -191,14 +191,17 @@ export class SnapshotRecords {
 
   /** What reads from the snapshot, or from any of the volume's. */
   async clones(id: ObjectId, snapshot?: string): Promise<readonly ObjectId[]> {
-    const prefix = clonesOf(id);
-    const { entries } = await this.#registry.range(prefixRange(prefix));
-    const name = snapshot === undefined ? undefined : asLatin1(snapshot);
-    return entries.flatMap(({ key }) => {
-      const clone = key.slice(prefix.length, prefix.length + idDigits);
-      const isOfIt = name === undefined || key.slice(prefix.length + idDigits) === name;
-      return isOfIt ? objectId(clone) : [];
-    });
+    const all = await this.#clones(id);
+    return all.flatMap(({ clone, name }) =>
+      snapshot === undefined || name === snapshot ? clone : [],
+    );
+  }
+
+  /** How many clones read from each of the volume's snapshots that has any, by name. */
+  async cloneCounts(id: ObjectId): Promise<ReadonlyMap<string, number>> {
+    const counts = new Map<string, number>();
+    for (const { name } of await this.#clones(id)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    return counts;
   }
 
   async descentOf(clone: ObjectId): Promise<Descent | undefined> {
@@ -245,6 +248,15 @@ export class SnapshotRecords {
       await this.#registry.transact({ compares: [], writes });
       if (entries.length === 0) return;
     }
+  }
+
+  async #clones(id: ObjectId): Promise<readonly { clone: ObjectId; name: string }[]> {
+    const prefix = clonesOf(id);
+    const { entries } = await this.#registry.range(prefixRange(prefix));
+    return entries.map(({ key }) => ({
+      clone: objectId(key.slice(prefix.length, prefix.length + idDigits)),
+      name: asText(key.slice(prefix.length + idDigits)),
+    }));
   }
 
   async #mark(id: ObjectId): Promise<Compare> {

@@ -86,14 +86,17 @@ export class VdiskSnapshots {
     await this.#show(source, name, [id], (createdNs) =>
       care.ask(id, { do: 'snapshot', name, createdNs }),
     );
-    return this.#report(id, await snapshots.get(id, name));
+    return this.#report(await snapshots.get(id, name), 0);
   }
 
   async list(path: string): Promise<readonly SnapshotReport[]> {
+    const { snapshots } = this.#deps;
     const { id } = await this.#find(path);
+    const clones = await snapshots.cloneCounts(id);
     const reports: SnapshotReport[] = [];
-    for await (const record of this.#deps.snapshots.list(id))
-      if (!isInternal(record.name)) reports.push(await this.#report(id, record));
+    for await (const record of snapshots.list(id))
+      if (!isInternal(record.name))
+        reports.push(this.#report(record, clones.get(record.name) ?? 0));
     return reports.sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1));
   }
 
@@ -106,7 +109,8 @@ export class VdiskSnapshots {
     const file = await tree.pathOf(id, name);
     if (file === undefined)
       throw new StorageError('not_found', `${path}@${name} is shown in no folder`);
-    return { ...(await this.#report(id, record)), file };
+    const clones = await snapshots.clones(id, name);
+    return { ...this.#report(record, clones.length), file };
   }
 
   /** `not_found`; `busy` where there are clones of it, or somebody has it open. */
@@ -282,15 +286,10 @@ export class VdiskSnapshots {
     return { disk, id, place: await changes.placeOf(path) };
   }
 
-  async #report(id: ObjectId, record: SnapshotRecord): Promise<SnapshotReport> {
+  #report(record: SnapshotRecord, clones: number): SnapshotReport {
     const { name, usedBytes } = record;
-    return {
-      name,
-      createdAt: this.#deps.writeMoment(record.createdNs),
-      sizeBytes: this.#sizeOf(record),
-      usedBytes,
-      clones: (await this.#deps.snapshots.clones(id, name)).length,
-    };
+    const createdAt = this.#deps.writeMoment(record.createdNs);
+    return { name, createdAt, sizeBytes: this.#sizeOf(record), usedBytes, clones };
   }
 
   #sizeOf({ head }: SnapshotRecord): number {
