@@ -244,7 +244,7 @@ async function assemble(
   });
   const collect = (id: ObjectId) =>
     collecting.run(async () => void (await care.ask(id, { do: 'collect' })));
-  const lineage = new Lineage({ snapshots, collect });
+  const lineage = new Lineage({ snapshots, care, collect });
   const scrub = new Scrub({
     ...{ registry, records, snapshots, backend, fileBucket, checksum, clock, log, host, care },
     volumeBuckets: `${bucketPrefix}-`,

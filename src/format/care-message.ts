@@ -19,6 +19,7 @@ const texts: Readonly<Record<Request['do'], readonly string[]>> = {
   letGo: ['token'],
   copied: ['as'],
   rollBack: ['name', 'createdNs'],
+  empty: [],
 };
 
 export function encodeCare(message: Request | CareAnswer): Uint8Array {

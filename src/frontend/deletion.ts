@@ -205,10 +205,11 @@ export class Deletion {
   #deleteSoon(object: ObjectId | undefined): void {
     if (object === undefined) return;
     this.#tasks.run(async () => {
-      // With the last clone that needs it, it is thought of again.
-      if (await this.#lineage.isNeeded(object)) return;
+      // With each clone that goes, it is thought of again.
+      if (await this.#lineage.isNeeded(object))
+        return this.#whenFree(() => this.#lineage.empty(object));
       await this.#keepForAWhile(object);
-      await this.#deleteData(object);
+      await this.#whenFree(() => this.#objects.delete(object));
       const parent = await this.#lineage.forget(object);
       const writes = [deleteKey(keys.garbage(object))];
       await this.#namespace.registry.transact({ compares: [], writes });
@@ -238,11 +239,11 @@ export class Deletion {
   }
 
   /** An administrator may be looking after the object, which has no name any more. */
-  async #deleteData(object: ObjectId): Promise<void> {
+  async #whenFree(act: () => Promise<void>): Promise<void> {
     const { signal } = this.#closing;
     for (;;)
       try {
-        return await this.#objects.delete(object);
+        return await act();
       } catch (error) {
         if (!isStorageError(error, 'busy') || signal.aborted) throw error;
         await this.#clock.sleep(askPauseMs, { signal }).catch(() => {});

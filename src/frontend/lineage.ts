@@ -3,13 +3,15 @@
  * of it lives, whatever becomes of its name; the snapshot that was made for one clone goes with it.
  */
 
-import { StorageError } from '../core/errors.ts';
+import { isStorageError, StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { Compare } from '../ports/registry.ts';
+import type { CareAnswer, CareRequest } from '../ports/volume-care.ts';
 import { isForClone, type SnapshotRecords } from '../registry/snapshot-records.ts';
 
 export interface LineageDeps {
   readonly snapshots: SnapshotRecords;
+  readonly care: { ask(id: ObjectId, request: CareRequest): Promise<CareAnswer> };
   readonly collect: (id: ObjectId) => void;
 }
 
@@ -33,6 +35,16 @@ export class Lineage {
   /** Whether the volume's data has to stay although it has no name. */
   async isNeeded(id: ObjectId): Promise<boolean> {
     return (await this.#deps.snapshots.clones(id)).length > 0;
+  }
+
+  /** Of a volume without a name, what no clone reads goes. Idempotent; `busy`. */
+  async empty(id: ObjectId): Promise<void> {
+    try {
+      await this.#deps.care.ask(id, { do: 'empty' });
+    } catch (error) {
+      // The last clone went meanwhile, and all of it.
+      if (!isStorageError(error, 'not_found')) throw error;
+    }
   }
 
   /** The volume's data is gone. Gives what it was a clone of, if it was one. Idempotent. */

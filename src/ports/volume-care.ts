@@ -29,7 +29,9 @@ export type CareRequest =
       readonly name: string;
       readonly before?: string;
       readonly createdNs: string;
-    };
+    }
+  /** The volume has no name any more: it holds nothing from now on, but for what its snapshots keep. */
+  | { readonly do: 'empty' };
 
 /**
  * Of a snapshot of several objects at one moment, to the owner of each (router/moments/). Not made

@@ -27,7 +27,7 @@ export interface VolumeKeeper {
   /** Uses up a tenure of a volume that is closed and on the backend as a whole. */
   rollBack(
     tenure: Tenure,
-    to: SnapshotRecord,
+    to: SnapshotRecord | 'nothing',
     before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void>;
 }
@@ -103,6 +103,7 @@ export class ClusterCare {
     const { id } = object;
     if (backing.kind === 'file') throw new StorageError('invalid', 'it is no volume');
     if (request.do === 'rollBack') return this.#rollBack(object, request);
+    if (request.do === 'empty') return this.#empty(object);
     const answer = await volumes.act(id, request);
     if (request.do === 'freeze') await records.adjust(id, { isFrozen: true });
     return answer;
@@ -121,7 +122,21 @@ export class ClusterCare {
     // Both are committed at once: it was done, and the answer lost.
     if (standing && standing.createdNs === before.createdNs) return {};
     if (standing) throw new StorageError('exists', `snapshot ${before.name} exists already`);
-    const to = await snapshots.get(id, request.name);
+    await this.#become(object, await snapshots.get(id, request.name), before);
+    return {};
+  }
+
+  /** Made again where it has been done, it deletes what a crash, or a snapshot since gone, has left. */
+  async #empty(object: RoutedObject): Promise<CareAnswer> {
+    if (object.size() > 0) await this.#become(object, 'nothing', undefined);
+    return this.#deps.volumes.act(object.id, { do: 'collect' });
+  }
+
+  async #become(
+    object: RoutedObject,
+    to: SnapshotRecord | 'nothing',
+    before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
+  ): Promise<void> {
     await object.sync();
     let failure: { readonly error: unknown } | undefined;
     await object.change(async (backing, resolve) => {
@@ -133,12 +148,11 @@ export class ClusterCare {
       return resolve(backing);
     });
     if (failure) throw failure.error;
-    return {};
   }
 
   async #replace(
     backing: Backing,
-    to: SnapshotRecord,
+    to: SnapshotRecord | 'nothing',
     before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void> {
     const { host, records, volumes } = this.#deps;
@@ -147,10 +161,10 @@ export class ClusterCare {
       throw new StorageError('not_owner', `object ${id} is not served here any more`);
     await backing.object.sync();
     await backing.object.close();
-    backing.tenure.end(new StorageError('fenced', 'the volume is rolled back'));
+    backing.tenure.end(new StorageError('fenced', 'the volume is replaced'));
     const tenure = makeTenure(id, await records.claim(id, host, backing.lease.guard));
     await volumes.rollBack(tenure, to, before);
-    tenure.end(new StorageError('fenced', 'the volume has been rolled back'));
+    tenure.end(new StorageError('fenced', 'the volume has been replaced'));
   }
 }
 

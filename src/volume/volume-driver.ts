@@ -132,12 +132,12 @@ export class VolumeDriver implements ObjectDriver {
   }
 
   /**
-   * Makes a volume what a snapshot is, and a snapshot `before` of what it was. It is not open, all of it is on
-   * the backend, and the tenure is used up by this.
+   * Makes a volume what a snapshot is, or nothing, and a snapshot `before` of what it was. It is not open, all
+   * of it is on the backend, and the tenure is used up by this.
    */
   async rollBack(
     tenure: Tenure,
-    to: SnapshotRecord,
+    to: SnapshotRecord | 'nothing',
     before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void> {
     const { heads, snapshots, checksum, log } = this.#deps;
@@ -145,7 +145,7 @@ export class VolumeDriver implements ObjectDriver {
     invariant(!this.#open.has(id), 'a volume that is rolled back is closed');
     await this.#tails.discard(id);
     const head = (await findHead(heads, id, checksum)) ?? emptyHead;
-    const kept = decodeHead(to.head, checksum);
+    const kept = to === 'nothing' ? emptyHead : decodeHead(to.head, checksum);
     const lineage = openLineage(this.#deps, [id, ...head.ancestors], signal);
     const keptLineage = openLineage(this.#deps, [id, ...kept.ancestors], signal);
     const uploader = this.#uploader(lineage, signal);

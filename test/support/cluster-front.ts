@@ -68,7 +68,7 @@ export class ClusterFront {
       {
         ...{ namespace: new Namespace(registry, salt), objects: router, clock, log, host: id },
         kept,
-        lineage: new Lineage({ snapshots, collect }),
+        lineage: new Lineage({ snapshots, care, collect }),
         random: systemRandom(),
         space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
       },

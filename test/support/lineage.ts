@@ -13,5 +13,6 @@ export function noKeptFiles(): KeptFiles {
 }
 
 export function lineageOf(registry: Registry): Lineage {
-  return new Lineage({ snapshots: new SnapshotRecords(registry), collect() {} });
+  const care = { ask: () => Promise.reject(new Error('nobody serves a volume')) };
+  return new Lineage({ snapshots: new SnapshotRecords(registry), care, collect() {} });
 }

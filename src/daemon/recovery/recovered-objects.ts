@@ -101,7 +101,6 @@ class ObjectsRecovery {
     });
     for await (const { id, ...parts } of joined<Parts>(this.#streams())) {
       const found = { id: objectId(id), ...parts };
-      if (found.garbage) continue;
       await atOnce.acquire(1);
       tasks.run(() => this.#recover(found).finally(() => atOnce.release(1)));
       if (failure) break;
@@ -132,6 +131,7 @@ class ObjectsRecovery {
 
   async #recover(found: Found): Promise<void> {
     const { id, reference, record, bucket, pieces } = found;
+    if (found.garbage) return this.#recoverDeleted(found);
     const inode = reference === undefined ? undefined : await this.#inode(reference);
     if (!inode && !record) {
       if (bucket) await this.#recoverUnnamed(id);
@@ -164,6 +164,13 @@ class ObjectsRecovery {
     const sizeBytes = rebuilt?.head.volumeBytes ?? 0;
     if (inode && inode.sizeBytes !== sizeBytes)
       await this.#writer.add(putInode({ ...inode, sizeBytes }));
+  }
+
+  /** Clones may read from it; what is to be deleted goes when hosts start. */
+  async #recoverDeleted({ id, record, bucket }: Found): Promise<void> {
+    if (record?.kind !== 'volume' || !bucket) return;
+    const rebuilt = await this.#rebuild(id);
+    await this.#put(id, stateOf(record, 'volume', rebuilt.epoch), rebuilt);
   }
 
   async #recoverUnnamed(id: ObjectId): Promise<void> {

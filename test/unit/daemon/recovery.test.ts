@@ -178,6 +178,21 @@ describe('a vPool that is recovered', () => {
     assert.equal((await namespace.inode(root)).record.linkCount, 3);
   });
 
+  test('knows a volume that has no name any more, as clones may read from it', async () => {
+    const vpool = await lostVpool();
+    await vpool.addVolume('outlived.raw', 6);
+    const note = { key: keys.garbage(idOf(6)), put: encodeRecord({}) };
+    await vpool.copied.registry.transact({ compares: [], writes: [note] });
+    await vpool.lose();
+    const recovery = new Recovery(vpool);
+    const { volumes, losses, recovered } = await recovery.run();
+    assert.deepEqual([volumes, losses, recovered.length], [2, [], 1]);
+    const records = new ObjectRecords(recovery.registry);
+    assert.ok((await records.get(idOf(6))).epoch > 1000);
+    const head = await records.heads('volume').loadHead(idOf(6));
+    assert.equal(decodeHead(head ?? new Uint8Array(0), vpool.copied.checksum).volumeBytes, 8192);
+  });
+
   test('is the same however often that was begun and cut short', async () => {
     const vpool = await lostVpool();
     await vpool.lose();
