@@ -1,11 +1,18 @@
 /** What people do with VM disks, by the real tools: QEMU, mkfs, loop devices, fio, a guest. */
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MiB } from '../../src/core/units.ts';
+import { wharf } from '../support/command.ts';
 import { bootGuest, cannotBoot } from '../support/guest.ts';
 import { cannotMount, Playground, sh } from '../support/playground.ts';
+
+/** Longer than anything here takes. */
+const patienceMs = 30_000;
 
 describe('a VM disk', { skip: cannotMount }, () => {
   test('is made, converted, checked and compared by qemu-img', async () => {
@@ -49,6 +56,46 @@ describe('a VM disk', { skip: cannotMount }, () => {
     const bytes = await fs.readFile(disk);
     assert.ok(bytes.subarray(2 ** 20, 5 * 2 ** 20).every((byte) => byte === 0));
     assert.ok(bytes.subarray(5 * 2 ** 20).every((byte) => byte === 1));
+  });
+
+  test('gives space back on the object store for what is discarded, by the host and by QEMU', async () => {
+    await using playground = new Playground();
+    const { mount, admin } = await playground.start();
+    const disk = join(mount, 'disk.raw');
+    await fs.writeFile(disk, randomBytes(48 * MiB));
+    const stored = async () => {
+      const names = await fs.readdir(playground.store, { recursive: true });
+      const segments = names.filter((name) => name.includes('/segment/'));
+      const sizes = segments.map((name) =>
+        // One may go while they are looked at.
+        fs.stat(join(playground.store, name)).then(
+          (stat) => (stat.isFile() ? stat.size : 0),
+          () => 0,
+        ),
+      );
+      return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+    };
+    const isCompact = async (dataBytes: number) => {
+      const { code, stderr } = await wharf('vdisk', 'compact', '/disk.raw', '--admin', admin);
+      assert.equal(code, 0, stderr);
+      // Dead segments are deleted when the reads of them have ended.
+      const deadline = performance.now() + patienceMs;
+      while ((await stored()) > 1.3 * dataBytes) {
+        assert.ok(performance.now() < deadline, `${await stored()} bytes are stored`);
+        await sleep(20);
+      }
+    };
+    assert.equal((await wharf('vdisk', 'sync', '/disk.raw', '--admin', admin)).code, 0);
+    assert.ok((await stored()) >= 48 * MiB);
+    await sh('fallocate', '--punch-hole', '--offset', '8M', '--length', '24M', disk);
+    await isCompact(24 * MiB);
+    // As QEMU does for a guest that trims, with discard=unmap.
+    await sh('qemu-io', '-f', 'raw', '-t', 'none', '-d', 'unmap', '-c', 'discard 36M 12M', disk);
+    await isCompact(12 * MiB);
+    const bytes = await fs.readFile(disk);
+    assert.ok(bytes.subarray(8 * MiB, 32 * MiB).every((byte) => byte === 0));
+    assert.ok(bytes.subarray(36 * MiB).every((byte) => byte === 0));
+    assert.ok(bytes.subarray(0, 8 * MiB).some((byte) => byte !== 0));
   });
 
   test('holds an ext4 file system on a loop device, clean after a restart', async () => {
