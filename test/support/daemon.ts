@@ -85,12 +85,15 @@ export class Daemon implements AsyncDisposable {
     const child = this.#child as ChildProcess;
     let text = '';
     return new Promise((resolve, reject) => {
+      let isReady = false;
       child.stderr?.on('data', (chunk: Buffer) => {
-        text += chunk.toString();
         this.log = (this.log + chunk.toString()).slice(-logKept);
         this.onLog(chunk.toString());
+        if (isReady) return;
+        text += chunk.toString();
         const found = /"admin":"([^"]+)"[^\n]*"msg":"ready"/.exec(text);
         if (!found) return;
+        isReady = true;
         this.admin = found[1] as string;
         resolve();
       });
@@ -104,6 +107,11 @@ export class Daemon implements AsyncDisposable {
 
   get pid(): number {
     return this.#child?.pid as number;
+  }
+
+  /** Resolves with the exit code when it ends, by itself or not. */
+  get ended(): Promise<number | null> {
+    return this.#ended;
   }
 
   /** Asks it to stop, or kills it; gives its exit code, null where a signal ended it. */

@@ -65,6 +65,26 @@ export class Networks implements AsyncDisposable {
     for (const network of networks) await this.#set(host, network, 'up');
   }
 
+  /** What `from` sends to `to` is lost, and what `to` sends arrives. */
+  async lose(from: string, to: string, network: NetworkName): Promise<void> {
+    // It goes to an address of the link that nobody has.
+    const nobody = ['lladdr', '02:00:00:00:00:00', 'nud', 'permanent'];
+    await this.#neighbour('replace', { from, to, network }, ...nobody);
+  }
+
+  async deliver(from: string, to: string, network: NetworkName): Promise<void> {
+    await this.#neighbour('delete', { from, to, network });
+  }
+
+  #neighbour(
+    verb: 'replace' | 'delete',
+    { from, to, network }: { from: string; to: string; network: NetworkName },
+    ...more: readonly string[]
+  ) {
+    const what = [this.address(to, network), 'dev', network, ...more];
+    return ip('-n', this.#namespace(from), 'neighbour', verb, ...what);
+  }
+
   /** The end at the bridge: the host keeps its address and its connections. */
   #set(host: string, network: NetworkName, state: 'up' | 'down') {
     return ip('-n', this.#bridges, 'link', 'set', `${network}-${host}`, state);

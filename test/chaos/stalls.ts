@@ -1,0 +1,89 @@
+/**
+ * Calls that hang. A call may wait for as long as a host's lease lasts and a moment more; then the
+ * host that it was made at has to be in trouble itself, or to say what it waits for.
+ */
+
+import { nowMs } from '../support/mount-user.ts';
+import type { Chronicle } from './chronicle.ts';
+import type { HostName } from './plan.ts';
+import { leaseMs } from './plan.ts';
+
+/** For a takeover, and for a machine that is busy with other things. */
+const takeoverMs = 1000;
+const marginMs = 5000;
+export const hangMs = leaseMs + takeoverMs + marginMs;
+const lookMs = 500;
+
+interface Watched {
+  readonly name: HostName;
+  whatItWaitsFor(): Promise<readonly string[]>;
+}
+
+interface Pending {
+  readonly host: Watched;
+  readonly what: string;
+  readonly fromMs: number;
+  isJudged: boolean;
+}
+
+export class Stalls implements Disposable {
+  readonly #chronicle: Chronicle;
+  readonly #pending = new Set<Pending>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(chronicle: Chronicle) {
+    this.#chronicle = chronicle;
+    this.#timer = setInterval(() => this.#look(), lookMs);
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** Until the function that this gives is called. */
+  watch(host: Watched, what: string): () => void {
+    const pending: Pending = { host, what, fromMs: nowMs(), isJudged: false };
+    this.#pending.add(pending);
+    return () => {
+      this.#pending.delete(pending);
+      this.#chronicle.took(what, pending.fromMs);
+    };
+  }
+
+  #look(): void {
+    for (const pending of this.#pending) {
+      if (pending.isJudged || nowMs() - pending.fromMs < hangMs) continue;
+      if (this.#chronicle.excuse(pending.host.name, nowMs() - hangMs) !== undefined) continue;
+      pending.isJudged = true;
+      void this.#judge(pending);
+    }
+  }
+
+  async #judge(pending: Pending): Promise<void> {
+    const { host, what, fromMs } = pending;
+    let silence = 'without saying why';
+    const whys = await host.whatItWaitsFor().catch((error: unknown) => {
+      silence = `and its host does not answer: ${String(error)}`;
+      return [];
+    });
+    // It may have returned just now.
+    if (!this.#pending.has(pending)) return;
+    const ms = (nowMs() - fromMs).toFixed(0);
+    if (whys.length === 0) this.#chronicle.find(`${what} hangs for ${ms} ms ${silence}`);
+    else {
+      this.#chronicle.note(`${what} hangs for ${ms} ms: ${[...new Set(whys)].join('; ')}`);
+      this.#chronicle.count('long waits that were explained');
+    }
+  }
+
+  /** What still hangs. */
+  describe(): string[] {
+    return [...this.#pending].map(
+      ({ what, fromMs }) => `${what}, for ${(nowMs() - fromMs).toFixed(0)} ms`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+}
