@@ -85,7 +85,7 @@ export function stackOn(
 ): Omit<OpenedBackend, 'isReadOnly'> {
   const { clock, monitor } = deps;
   const metrics = new BackendMetrics(clock);
-  const bounded = withDeadline(bare, clock, settings.deadline ?? deadlineDefault);
+  const bounded = withDeadline(bare, deps, settings.deadline ?? deadlineDefault);
   const counted = withMetrics(bounded, metrics);
   const laid =
     settings.layout === 'prefix' ? withPrefixLayout(counted, settings.bucketPrefix) : counted;

@@ -4,13 +4,15 @@
  * stands below the limit, because waiting for one's turn is not the store's doing.
  *
  * After the deadline the call rejects with `unavailable` and the store's answer, if it still
- * comes, is dropped. The store is told to stop by its signal.
+ * comes, is dropped. The store is told to stop by its signal. What is under way is known to the
+ * monitor, so that a store that is silent is seen to be long before the deadline.
  */
 
 import { aborted } from '../core/aborted.ts';
 import { StorageError } from '../core/errors.ts';
 import type { Backend, CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { RetryMonitor } from './with-retry.ts';
 
 export interface DeadlineSettings {
   readonly attemptMs: number;
@@ -23,7 +25,11 @@ const deadlineMsMax = 2 ** 31 - 1;
 /** What a get without a range, a page or a list of deletions may carry. */
 const answerBytesMax = 4 * 2 ** 20;
 
-export function withDeadline(inner: Backend, clock: Clock, settings: DeadlineSettings): Backend {
+export function withDeadline(
+  inner: Backend,
+  { clock, monitor }: { readonly clock: Clock; readonly monitor: RetryMonitor },
+  settings: DeadlineSettings,
+): Backend {
   const run = async <T>(
     bytes: number,
     options: CallOptions | undefined,
@@ -43,9 +49,11 @@ export function withDeadline(inner: Backend, clock: Clock, settings: DeadlineSet
     };
     // It rejects when the call is done first, which is how its timer ends.
     late().catch(() => undefined);
+    const answered = monitor.noteAttempt();
     try {
       return await Promise.race([call(stop.signal), aborted(stop.signal)]);
     } finally {
+      answered();
       given?.removeEventListener('abort', onAbort);
       done.abort();
     }

@@ -5,7 +5,8 @@
  *
  * An outage begins with the first call that fails and ends when no call is left that has failed:
  * one lucky call among many that hang ends nothing. The log tells it once at either end, and only
- * when a call failed twice: one failure is chance.
+ * when a call failed twice: one failure is chance. A store that takes calls and answers none of them
+ * fails nothing for as long as a deadline lasts: it is seen in the monitor by its silence.
  */
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
@@ -21,13 +22,16 @@ export interface RetrySettings {
   readonly attemptsMax?: number;
 }
 
+/** A call that waits longer for its answer is seen. */
+const silenceMsMax = 2000;
+
 /** What `wharf status` shows of the backend. */
 export interface Outage {
   /** On the monotonic clock. */
   readonly sinceMs: number;
-  /** Failed attempts of all calls. */
+  /** Failed attempts of all calls; none yet where nothing but silence is known. */
   readonly attempts: number;
-  /** Calls that have failed and are not through. */
+  /** Calls that have failed, or have no answer, and are not through. */
   readonly waiting: number;
   /** The last error, for people. */
   readonly error: string;
@@ -38,6 +42,8 @@ export class RetryMonitor {
   readonly #log: Log;
   #outage: Outage | undefined;
   #isTold = false;
+  /** Attempts that are under way, by when they began: the oldest first. */
+  readonly #unanswered = new Set<{ readonly sinceMs: number }>();
 
   constructor(clock: Clock, log: Log) {
     this.#clock = clock;
@@ -45,7 +51,24 @@ export class RetryMonitor {
   }
 
   get outage(): Outage | undefined {
-    return this.#outage;
+    return this.#outage ?? this.#silence();
+  }
+
+  /** An attempt is made, until the function that this gives is called. */
+  noteAttempt(): () => void {
+    const attempt = { sinceMs: this.#clock.monotonicMs() };
+    this.#unanswered.add(attempt);
+    return () => this.#unanswered.delete(attempt);
+  }
+
+  #silence(): Outage | undefined {
+    const nowMs = this.#clock.monotonicMs();
+    const late = [...this.#unanswered].filter(({ sinceMs }) => nowMs - sinceMs > silenceMsMax);
+    const [oldest] = late;
+    if (!oldest) return undefined;
+    const { sinceMs } = oldest;
+    const error = `no answer for ${Math.round((nowMs - sinceMs) / 1000)} s`;
+    return { sinceMs, attempts: 0, waiting: late.length, error };
   }
 
   /** The call has failed `failures` times by now and goes on trying. */

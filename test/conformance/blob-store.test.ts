@@ -105,7 +105,11 @@ blobStoreSuite(
 );
 blobStoreSuite('a store with a deadline', () =>
   memory((inner) =>
-    withDeadline(slow(inner), clock, { attemptMs: 60_000, bytesPerSecondMin: 65_536 }),
+    withDeadline(
+      slow(inner),
+      { clock, monitor: new RetryMonitor(clock, quietLog()) },
+      { attemptMs: 60_000, bytesPerSecondMin: 65_536 },
+    ),
   ),
 );
 blobStoreSuite(

@@ -31,13 +31,35 @@ async function memory(wrap: (inner: Backend) => Backend): Promise<Backend> {
 }
 
 describe('a deadline', () => {
-  test('ends a call that nobody answers, and grows with the bytes', async () => {
+  const world = async (attemptMs: number) => {
     const clock = new SimulatedClock();
     const faults = noFaults();
-    const settings = { attemptMs: 1000, bytesPerSecondMin: 1000 };
+    const monitor = new RetryMonitor(clock, quietLog());
+    const settings = { attemptMs, bytesPerSecondMin: 1000 };
     const backend = await memory((inner) =>
-      withDeadline(withFaults(inner, faults), clock, settings),
+      withDeadline(withFaults(inner, faults), { clock, monitor }, settings),
     );
+    return { clock, faults, monitor, backend };
+  };
+
+  test('shows a store that takes calls and answers none, long before it ends them', async () => {
+    const { clock, faults, monitor, backend } = await world(30_000);
+    const release = stall(faults);
+    const calls = [1, 2].map((index) => backend.bucket('one').put(`key${index}`, body));
+    await turn();
+    await clock.advance(1500);
+    assert.equal(monitor.outage, undefined, 'answers take a while');
+    await clock.advance(1500);
+    assert.deepEqual(monitor.outage, {
+      ...{ sinceMs: 0, attempts: 0, waiting: 2, error: 'no answer for 3 s' },
+    });
+    release();
+    await Promise.all(calls);
+    assert.equal(monitor.outage, undefined);
+  });
+
+  test('ends a call that nobody answers, and grows with the bytes', async () => {
+    const { clock, faults, monitor, backend } = await world(1000);
     const release = stall(faults);
     let outcome: unknown;
     const put = backend.bucket('one').put('key', Buffer.alloc(5000));
@@ -49,6 +71,7 @@ describe('a deadline', () => {
     assert.equal(outcome, undefined);
     await clock.advance(200);
     assert.ok(isStorageError(outcome, 'unavailable'), String(outcome));
+    assert.equal(monitor.outage, undefined, 'what was given up waits for nothing');
     release();
     await backend.bucket('one').put('key', body);
     assert.equal(clock.sleeping, 0);
