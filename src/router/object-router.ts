@@ -237,7 +237,13 @@ export class ObjectRouter implements Objects {
   async #entryOf(id: ObjectId): Promise<Entry> {
     const known = this.#entries.get(id);
     if (known) return known;
+    // What began now would be closed by nobody, and its changes would stay on this SSD.
+    this.#closing.signal.throwIfAborted();
     const backing = await this.#ownership.connect(id);
+    if (this.#closing.signal.aborted) {
+      await letGo(backing);
+      throw this.#closing.signal.reason;
+    }
     const { clock, records, volumes, files, log } = this.#deps;
     const object: RoutedObject = new RoutedObject(id, backing, {
       resolve: async (stale) => {

@@ -9,8 +9,7 @@
  *                      which takes it; else wait for one of the two or for an administrator
  */
 
-import type { ErrorCode, StorageError } from '../core/errors.ts';
-import { describeError, isStorageError } from '../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
 import type { ReplicaServer } from '../log/replica-server.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -117,8 +116,14 @@ export class Ownership {
   }
 
   async #forward(owner: HostRecord, { id, threshold }: ObjectRecord): Promise<There> {
-    const object = await RemoteObject.open(this.#deps.linkTo(owner), id);
-    return { where: 'there', object, owner: owner.id, threshold };
+    try {
+      const object = await RemoteObject.open(this.#deps.linkTo(owner), id);
+      return { where: 'there', object, owner: owner.id, threshold };
+    } catch (error) {
+      // It stops, and somebody else is the owner soon.
+      if (!isStorageError(error, 'closed') || this.#deps.signal.aborted) throw error;
+      throw new StorageError('unavailable', `host ${owner.id} stops`, { cause: error });
+    }
   }
 
   async #mine(record: ObjectRecord, lease: HostLease): Promise<Here> {
@@ -132,13 +137,10 @@ export class Ownership {
   }
 }
 
-/** The owner does not answer, or is stopping, or the object changes hands at this moment. */
-const passing: readonly ErrorCode[] = [
-  ...(['unavailable', 'unknown_outcome', 'closed', 'not_owner', 'busy', 'fenced'] as const),
-];
-
+/** The owner does not answer, or the object changes hands at this moment. */
 function isWorthWaiting(error: unknown): boolean {
-  return isStorageError(error) && passing.includes(error.code);
+  if (!isStorageError(error)) return false;
+  return ['unavailable', 'unknown_outcome', 'not_owner', 'busy', 'fenced'].includes(error.code);
 }
 
 export function makeTenure(id: ObjectId, claim: Claim): Here['tenure'] {
