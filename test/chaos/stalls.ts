@@ -13,6 +13,8 @@ const takeoverMs = 1000;
 const marginMs = 5000;
 export const hangMs = leaseMs + takeoverMs + marginMs;
 const lookMs = 500;
+/** For what hung to go on, when what it waited for has come about. */
+const echoMs = 3000;
 
 interface Watched {
   readonly name: HostName;
@@ -23,6 +25,9 @@ interface Pending {
   readonly host: Watched;
   readonly what: string;
   readonly fromMs: number;
+  nextLookMs: number;
+  /** Its host was asked, and said nothing. */
+  isSilent: boolean;
   isJudged: boolean;
 }
 
@@ -42,7 +47,14 @@ export class Stalls implements Disposable {
 
   /** Until the function that this gives is called. */
   watch(host: Watched, what: string): () => void {
-    const pending: Pending = { host, what, fromMs: nowMs(), isJudged: false };
+    const pending: Pending = {
+      host,
+      what,
+      fromMs: nowMs(),
+      nextLookMs: 0,
+      isSilent: false,
+      isJudged: false,
+    };
     this.#pending.add(pending);
     return () => {
       this.#pending.delete(pending);
@@ -51,14 +63,18 @@ export class Stalls implements Disposable {
   }
 
   #look(): void {
+    const atMs = nowMs();
     for (const pending of this.#pending) {
-      if (pending.isJudged || nowMs() - pending.fromMs < hangMs) continue;
-      if (this.#chronicle.excuse(pending.host.name, nowMs() - hangMs) !== undefined) continue;
-      pending.isJudged = true;
+      if (pending.isJudged || atMs < Math.max(pending.fromMs + hangMs, pending.nextLookMs))
+        continue;
+      if (this.#chronicle.excuse(pending.host.name, atMs - hangMs) !== undefined) continue;
+      // One question at a time.
+      pending.nextLookMs = Number.POSITIVE_INFINITY;
       void this.#judge(pending);
     }
   }
 
+  /** Silence has to last: what is waited for may have come about just now. */
   async #judge(pending: Pending): Promise<void> {
     const { host, what, fromMs } = pending;
     let silence = 'without saying why';
@@ -66,13 +82,17 @@ export class Stalls implements Disposable {
       silence = `and its host does not answer: ${String(error)}`;
       return [];
     });
-    // It may have returned just now.
+    const seconds = ((nowMs() - fromMs) / 1000).toFixed(1);
     if (!this.#pending.has(pending)) return;
-    const ms = (nowMs() - fromMs).toFixed(0);
-    if (whys.length === 0) this.#chronicle.find(`${what} hangs for ${ms} ms ${silence}`);
+    pending.nextLookMs = nowMs() + echoMs;
+    if (whys.length > 0) {
+      pending.isSilent = false;
+      this.#chronicle.note(`${what} hangs for ${seconds} s: ${[...new Set(whys)].join('; ')}`);
+      this.#chronicle.count('looks at long waits, which were explained');
+    } else if (!pending.isSilent) pending.isSilent = true;
     else {
-      this.#chronicle.note(`${what} hangs for ${ms} ms: ${[...new Set(whys)].join('; ')}`);
-      this.#chronicle.count('long waits that were explained');
+      pending.isJudged = true;
+      this.#chronicle.find(`${what} hangs for ${seconds} s ${silence}`);
     }
   }
 
