@@ -33,6 +33,7 @@ import type { VolumeSettings } from './settings.ts';
 const deletionsPerCall = 1000;
 /** A delta holds at most so many times what makes a checkpoint due. */
 const deltasMax = 2;
+const beforeAll: SegmentName = { epoch: 0, sequence: 0 };
 /** Between two checkpoints that compact; as long as the last one took, at least. */
 const compactPauseMs = 20;
 
@@ -110,10 +111,18 @@ export class Checkpointer {
     while (map.delta.rowCount >= deltasMax * this.#settings.deltaBlocksMax) await this.#start();
   }
 
-  /** Wins space back until there is no more worth winning. */
+  /** Wins space back until there is no more worth winning in what is there now. */
   async compact(): Promise<void> {
     await this.collect();
-    while (this.#victims().length > 0) await this.#start(this.#compacting);
+    const names = [...(this.#usage?.liveBytes() ?? [])].map(([name]) => name);
+    const newest = names.reduce((last, name) => (isLater(name, last) ? name : last), beforeAll);
+    const { clock, signal } = this.#deps;
+    // Under load small segments come for ever; whoever asked waits for none that came later.
+    while (this.#victims().some((name) => !isLater(name, newest))) {
+      await this.#start(this.#compacting);
+      // What is overwritten in a segment counts as live there until that is destaged.
+      await clock.sleep(compactPauseMs, { signal });
+    }
   }
 
   /** What compaction has to do, as far as the last checkpoint tells. */

@@ -97,7 +97,7 @@ export class VolumeCare {
     this.#begun.set(name, { createdNs, made });
   }
 
-  /** Wins space back until there is no more worth winning. */
+  /** Wins space back until there is no more worth winning in what is there now. */
   async compact(): Promise<void> {
     const { destager, checkpointer } = this.#deps;
     await destager.sync();

@@ -95,6 +95,25 @@ describe('a volume under random overwrites', () => {
     await writer.check(await world.open());
   });
 
+  test('is compacted as it is when that is ordered, however much is written meanwhile', async () => {
+    const world = new VolumeWorld({ segmentBytes: 64 * KiB, cutBytes: 64 * KiB });
+    const volume = await world.create();
+    const writer = new Writer(volume);
+    await writer.write(4 * blocks);
+    let isDone = false;
+    const compacted = volume.care.compact().then(() => {
+      isDone = true;
+    });
+    for (let round = 0; !isDone; round += 1) {
+      assert.ok(round < 100, 'there is always something to win');
+      await writer.write(64);
+      await soon(1);
+    }
+    await compacted;
+    await writer.check(volume);
+    await volume.close();
+  });
+
   test('is compacted beside its writers, without being told', async () => {
     const world = new VolumeWorld({ segmentBytes: 64 * KiB, cutBytes: 64 * KiB });
     const volume = await world.create();
