@@ -28,6 +28,8 @@ const settings = {
   registryCopy: { delay: '2s' },
   files: { writeBackDelay: '200ms' },
   cache: { size: '8MiB' },
+  // A disk follows its writer, who is not fast.
+  handover: { reads: 100, writes: 15, coolDown: '1s' },
   volumes: {
     ...{ journalFile: '4MiB', journalMax: '16MiB', segment: '256KiB', cut: '512KiB' },
     ...{ destageDelay: '200ms', checkpointDelay: '500ms', tailSegments: 8, deltaBlocks: 1024 },

@@ -27,7 +27,7 @@ export const kinds = {
   'stop-short': { weight: 2, thing: 'daemon', forMs: [200, 2000] },
   'stop-long': { weight: 2, thing: 'daemon', forMs: [leaseMs + 1000, leaseMs + 5000] },
   drain: { weight: 2, thing: 'daemon', forMs: [0, 0] },
-  'cut-all': { weight: 1, thing: 'links', forMs: [500, 2 * leaseMs] },
+  'cut-all': { weight: 2, thing: 'links', forMs: [500, 2 * leaseMs] },
   'cut-peers': { weight: 2, thing: 'links', forMs: [500, 2 * leaseMs] },
   'cut-registry': { weight: 1, thing: 'links', forMs: [500, 2 * leaseMs] },
   'lose-to-peer': { weight: 2, thing: 'way', forMs: [500, 2 * leaseMs] },
@@ -62,8 +62,10 @@ export interface Step {
 
 export type Round = readonly Step[];
 
-const stepsMin = 2;
-const stepsMax = 6;
+const stepsMin = 3;
+const stepsMax = 7;
+/** Steps of a round that are done to the same host: trouble seldom comes alone. */
+const shareOfVictim = 0.5;
 const beginsWithinMs = 4000;
 
 const weights = Object.entries(kinds).flatMap(([name, { weight }]) =>
@@ -75,9 +77,9 @@ export function* roundsOf(seed: number): Generator<Round, never> {
   const random = seededRandom(seed);
   const pick = <T>(from: readonly T[]) => from[Math.floor(random.fraction() * from.length)] as T;
   const between = (min: number, max: number) => Math.round(min + random.fraction() * (max - min));
-  const step = (): Step => {
+  const step = (victim: HostName): Step => {
     const kind = pick(weights);
-    const host = pick(hostNames);
+    const host = random.fraction() < shareOfVictim ? victim : pick(hostNames);
     const [min, max] = kinds[kind].forMs;
     return {
       ...{ kind, host, atMs: between(0, beginsWithinMs), forMs: between(min, max) },
@@ -86,7 +88,8 @@ export function* roundsOf(seed: number): Generator<Round, never> {
     };
   };
   for (;;) {
-    const steps = Array.from({ length: between(stepsMin, stepsMax) }, step);
+    const victim = pick(hostNames);
+    const steps = Array.from({ length: between(stepsMin, stepsMax) }, () => step(victim));
     const taken = new Set<string>();
     yield steps.filter((each) => {
       const thing = thingOf(each);
