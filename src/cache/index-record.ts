@@ -17,6 +17,7 @@
 
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
+import { isZero } from '../format/fields.ts';
 import type { Checksum } from '../ports/checksum.ts';
 
 export const indexRecordBytes = 64;
@@ -68,7 +69,7 @@ export function decodeIndexRecords(
     if (checksums[index] !== residue) continue;
     if (view.getUint32(at, true) !== magic || view.getUint16(at + 4, true) !== version) continue;
     const valid = view.getUint16(at + 6, true);
-    if (valid === 0) continue;
+    if (valid === 0 || !isZero(view, at + 36, at + checksumAt)) continue;
     if (id === undefined || !isSameId(view, idAt, at + 8)) {
       idAt = at + 8;
       id = objectId(Buffer.from(bytes.subarray(idAt, idAt + 16)).toString('hex'));

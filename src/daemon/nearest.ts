@@ -2,10 +2,11 @@
 
 /** The known name with the fewest typing mistakes; undefined where none is near. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
+  const mistakesMax = Math.max(1, Math.floor(name.length / 3));
   const [best] = known
+    .filter((other) => Math.abs(other.length - name.length) <= mistakesMax)
     .map((other) => ({ other, mistakes: editDistance(name, other) }))
     .sort((left, right) => left.mistakes - right.mistakes);
-  const mistakesMax = Math.max(1, Math.floor(name.length / 3));
   return best && best.mistakes <= mistakesMax ? best.other : undefined;
 }
 

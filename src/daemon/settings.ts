@@ -213,7 +213,12 @@ const foundCharactersMax = 60;
 
 function describeFound(found: unknown): string {
   if (found === undefined) return 'nothing';
-  const written = JSON.stringify(found);
+  let written: string;
+  try {
+    written = JSON.stringify(found);
+  } catch {
+    return 'what contains itself';
+  }
   return written.length > foundCharactersMax
     ? `${written.slice(0, foundCharactersMax)}...`
     : written;
@@ -235,12 +240,13 @@ function describeUnknown(group: string, key: string): string {
   const full = group === '' ? key : `${group}.${key}`;
   const known = knownKeys();
   if (known.includes(full)) return `${full}: no such setting with this backend.kind`;
+  const shown = /^[\w.-]{1,100}$/.test(full) ? full : describeFound(full);
   const here = known.filter((other) => other.replace(/\.?[^.]*$/, '') === group);
   const meant =
     nearest(full, here) ?? known.find((other) => other.endsWith(`.${key}`)) ?? nearest(full, known);
   return meant === undefined
-    ? `${full}: no such setting; there are ${here.join(', ')}`
-    : `${full}: no such setting; the nearest is ${meant}`;
+    ? `${shown}: no such setting; there are ${here.join(', ')}`
+    : `${shown}: no such setting; the nearest is ${meant}`;
 }
 
 /** Every key that some settings have, groups among them. */

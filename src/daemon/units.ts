@@ -5,7 +5,7 @@ const timeUnits = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000 } as co
 
 function parse(text: string, units: Readonly<Record<string, number>>): number | undefined {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(text) ?? [];
-  const factor = unit === undefined ? undefined : units[unit];
+  const factor = unit !== undefined && Object.hasOwn(units, unit) ? units[unit] : undefined;
   return factor === undefined ? undefined : Number(digits) * factor;
 }
 
@@ -54,8 +54,10 @@ function write(value: number, units: Readonly<Record<string, number>>, unitOfZer
   if (value === 0) return `0${unitOfZero}`;
   // Division of fractions is not exact; a millionth of a unit is nothing anybody writes.
   const inUnit = (factor: number) => Math.round((value / factor) * 1e6) / 1e6;
+  const divides = (factor: number) =>
+    factor >= 1 ? value % factor === 0 : Number.isInteger(inUnit(factor));
   const fitting = Object.entries(units).filter(
-    ([, factor]) => inUnit(factor) >= 1 && Number.isInteger(inUnit(factor)),
+    ([, factor]) => inUnit(factor) >= 1 && divides(factor),
   );
   const [unit, factor] = fitting.at(-1) ?? Object.entries(units)[0] ?? ['', 1];
   return `${inUnit(factor)}${unit}`;

@@ -36,7 +36,7 @@ export function pieceKey(id: ObjectId, epoch: number, version: number, index: nu
 
 /** The tenure in which a piece was written; undefined for a name that is none of a piece. */
 export function epochOfKey(key: string): number | undefined {
-  const [, epoch] = /\/(\d+)-\d+-\d+$/.exec(key) ?? [];
+  const [, epoch] = /\/(\d{1,10})-\d+-\d+$/.exec(key) ?? [];
   return epoch === undefined ? undefined : Number(epoch);
 }
 

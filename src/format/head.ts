@@ -25,6 +25,8 @@ import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import { countAt, isZero } from './fields.ts';
+import { pageLevelsMax } from './map-page.ts';
 import { isHole, placeBytes, placeOrigin, placeWords, setOrigin } from './place.ts';
 
 const magic = 0x4445_4857;
@@ -137,6 +139,9 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
   const end = bytes.length - 4;
   if (view.getUint32(end, true) !== checksum.crc32c(bytes.subarray(0, end)))
     corrupt('wrong checksum');
+  const rootLevel = view.getUint8(6);
+  if (rootLevel >= pageLevelsMax) corrupt('level out of range');
+  if (!isZero(view, 7, 8)) corrupt('reserved bytes are used');
   const ranges = view.getUint32(12, true);
   const pieces = view.getUint32(64, true);
   const ancestorCount = view.getUint32(68, true);
@@ -145,6 +150,7 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
   if (end !== ancestorsAt + ancestorCount * idBytes) corrupt('wrong length');
   const words = (at: number, count: number) =>
     Uint32Array.from({ length: count }, (_, word) => view.getUint32(at + word * 4, true));
+  const count = (at: number) => countAt(view, at) ?? corrupt('a number is too large');
   const tail: SegmentRange[] = [];
   let at = fixedBytes;
   for (let index = 0; index < ranges; index += 1, at += rangeBytes)
@@ -159,11 +165,11 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
     return objectId(Buffer.from(bytes.subarray(from, from + idBytes)).toString('hex'));
   });
   return {
-    rootLevel: view.getUint8(6),
+    rootLevel,
     epoch: view.getUint32(8, true),
-    volumeBytes: Number(view.getBigUint64(16, true)),
-    journalSequence: Number(view.getBigUint64(24, true)),
-    dataBlocks: Number(view.getBigUint64(32, true)),
+    volumeBytes: count(16),
+    journalSequence: count(24),
+    dataBlocks: count(32),
     root: words(40, placeWords),
     tail,
     usage: words(usageAt, pieces * placeWords),

@@ -28,11 +28,13 @@
  *             none can be missing, be moved, or come from another increment
  */
 
+import { isUtf8 } from 'node:buffer';
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import { countAt, isZero } from './fields.ts';
 
 const magic = 0x434e_4957;
 const version = 1;
@@ -121,7 +123,7 @@ export function incrementHeaderBytes(start: Uint8Array): number {
   const found = view.getUint16(4, true);
   if (found !== version) corrupt(`it is of version ${found}; known is ${version}`);
   const names = [view.getUint16(6, true), view.getUint16(8, true)] as const;
-  if (names.some((length) => length === 0 || length > nameBytesMax))
+  if (names.some((length) => length === 0 || length > nameBytesMax) || !isZero(view, 10, 16))
     corrupt('its header is damaged');
   return namesAt + names[0] + names[1] + 4;
 }
@@ -137,10 +139,13 @@ export function decodeIncrementHeader(
   const chain = checksum.crc32c(bytes.subarray(0, end));
   if (view.getUint32(end, true) !== chain) corrupt('its header is damaged');
   const middle = namesAt + view.getUint16(6, true);
-  const text = (from: number, to: number) => Buffer.from(bytes.subarray(from, to)).toString();
+  const text = (from: number, to: number) => {
+    const name = Buffer.from(bytes.subarray(from, to));
+    return isUtf8(name) ? name.toString() : corrupt('its header is damaged');
+  };
   const state = (name: string, index: 0 | 1) => ({
     name,
-    sizeBytes: Number(view.getBigUint64(32 + index * 8, true)),
+    sizeBytes: countAt(view, 32 + index * 8) ?? corrupt('its header is damaged'),
     createdNs: view.getBigUint64(48 + index * 8, true),
   });
   const value = {
@@ -181,11 +186,11 @@ export function decodeIncrementRecord(
   const view = viewOf(bytes);
   const chain = checksum.crc32c(bytes.subarray(0, recordChecksumAt), before);
   if (view.getUint32(recordChecksumAt, true) !== chain) corrupt('it is damaged');
-  const [offset, length] = [8, 16].map((at) => Number(view.getBigUint64(at, true))) as [
-    number,
-    number,
-  ];
-  switch (view.getUint8(0)) {
+  const kind = view.getUint8(0);
+  const isPlain = isZero(view, 1, 8) && (kind === kinds.data || isZero(view, 24, recordChecksumAt));
+  const [offset, length] = [countAt(view, 8), countAt(view, 16)];
+  if (!isPlain || offset === undefined || length === undefined) return corrupt('it is damaged');
+  switch (kind) {
     case kinds.data: {
       if (length === 0 || length > incrementDataBytesMax) corrupt('it is damaged');
       const [expected, own] = [view.getUint32(24, true), view.getUint32(28, true)];

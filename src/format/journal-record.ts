@@ -38,6 +38,7 @@ import { StorageError } from '../core/errors.ts';
 import { invariant } from '../core/invariant.ts';
 import { limits } from '../core/limits.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import { countAt, isZero } from './fields.ts';
 
 const fileMagic = 0x4c46_4a57;
 const recordMagic = 0x4352_4a57;
@@ -97,7 +98,7 @@ export function encodeFileHeader(header: FileHeader, checksum: Checksum): Uint8A
   return bytes;
 }
 
-/** Undefined where there is no whole header. A newer version is an error. */
+/** Undefined where there is no whole header. One that nobody here understands is an error. */
 export function decodeFileHeader(bytes: Uint8Array, checksum: Checksum): FileHeader | undefined {
   if (bytes.length < fileHeaderBytes) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, fileHeaderBytes);
@@ -107,11 +108,10 @@ export function decodeFileHeader(bytes: Uint8Array, checksum: Checksum): FileHea
   const found = view.getUint16(4, true);
   if (found !== version)
     throw new StorageError('corrupt', `journal of version ${found}; this is version ${version}`);
-  return {
-    number: view.getUint32(8, true),
-    epoch: view.getUint32(12, true),
-    firstSequence: Number(view.getBigUint64(16, true)),
-  };
+  const firstSequence = countAt(view, 16);
+  if (firstSequence === undefined || !isZero(view, 6, 8) || !isZero(view, 24, checksumAt))
+    throw new StorageError('corrupt', 'the header of a journal file is not valid');
+  return { number: view.getUint32(8, true), epoch: view.getUint32(12, true), firstSequence };
 }
 
 /** Writes numbers of up to 2^53 as u64 without a bigint: this is on the path of every write. */
@@ -167,7 +167,12 @@ export function decodeRecordHead(bytes: Uint8Array, checksum: Checksum): RecordH
   const kind = (Object.keys(kinds) as RecordKind[]).find(
     (name) => kinds[name] === view.getUint8(4),
   );
-  if (kind === undefined || view.getUint8(5) !== 0) return undefined;
+  if (kind === undefined || view.getUint8(5) !== 0 || !isZero(view, 56, checksumAt))
+    return undefined;
+  const counts = [16, 24, 32, 40, 48].map((at) => countAt(view, at) ?? -1);
+  if (Math.min(...counts) < 0) return undefined;
+  const [sequence = 0, durableSequence = 0, block = 0, count = 0, volumeBytes = 0] = counts;
+  if (!isPayloadOf(kind, count, blocks)) return undefined;
   const checksums = Uint32Array.from({ length: blocks }, (_, index) =>
     view.getUint32(recordHeaderBytes + index * 4, true),
   );
@@ -175,13 +180,14 @@ export function decodeRecordHead(bytes: Uint8Array, checksum: Checksum): RecordH
     kind,
     epoch: view.getUint32(8, true),
     tag: view.getUint32(12, true),
-    sequence: Number(view.getBigUint64(16, true)),
-    durableSequence: Number(view.getBigUint64(24, true)),
-    block: Number(view.getBigUint64(32, true)),
-    count: Number(view.getBigUint64(40, true)),
-    volumeBytes: Number(view.getBigUint64(48, true)),
-    checksums,
+    ...{ sequence, durableSequence, block, count, volumeBytes, checksums },
   };
+}
+
+/** Whether a record about `count` blocks has a payload of so many. */
+function isPayloadOf(kind: RecordKind, count: number, blocks: number): boolean {
+  if (kind === 'trim') return blocks === 0;
+  return blocks === count && (kind === 'write' || blocks <= 1);
 }
 
 /** Length and sequence of the record at the start of `bytes`, unchecked; undefined where cut short. */

@@ -42,7 +42,8 @@ export function decodeLocks(payload: Uint8Array): LockRequest[] {
     const kind = kinds[bytes.readUInt8(at + 1)];
     const start = bytes.readBigUInt64LE(at + 16);
     const end = bytes.readBigUInt64LE(at + 24);
-    if (type === undefined || kind === undefined || start > end || end > lastByte) refuse();
+    const isKnown = type !== undefined && kind !== undefined && bytes.readUInt16LE(at + 2) === 0;
+    if (!isKnown || start > end || end > lastByte) refuse();
     const pid = bytes.readUInt32LE(at + 4);
     return { type, kind, pid, owner: bytes.readBigUInt64LE(at + 8), start, end };
   });

@@ -15,6 +15,7 @@
  */
 
 import { StorageError } from '../core/errors.ts';
+import { countAt } from './fields.ts';
 import { isHole, placeBytes, placeWords } from './place.ts';
 
 const magic = 0x5041_4d57;
@@ -87,5 +88,6 @@ export function decodeMapPage(bytes: Uint8Array): MapPage {
     at += placeBytes;
   }
   if (at !== bytes.length) corrupt('fewer slots than places');
-  return { level, firstBlock: Number(view.getBigUint64(8, true)), words };
+  const firstBlock = countAt(view, 8) ?? corrupt('a number is too large');
+  return { level, firstBlock, words };
 }

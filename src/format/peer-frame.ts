@@ -21,6 +21,7 @@ import { StorageError } from '../core/errors.ts';
 import { invariant } from '../core/invariant.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import { peerPayloadBytesMax } from '../ports/peers.ts';
+import { isZero } from './fields.ts';
 
 const magic = 0x5246_5057;
 const version = 1;
@@ -106,6 +107,8 @@ export function decodeFrameStart({ view }: FrameMemory, at: number): FrameStart 
   if (view.getUint8(at + 4) !== version) refuse('unknown version');
   const type = typeNames[view.getUint8(at + 5) - 1];
   if (type === undefined) refuse('unknown type');
+  if (!isZero(view, at + 7, at + 8) || !isZero(view, at + 24, at + crcAt))
+    refuse('reserved bytes are used');
   const headBytes = view.getUint32(at + 12, true);
   const payloadBytes = view.getUint32(at + 16, true);
   if (headBytes > frameHeadBytesMax) refuse('its head is too long');

@@ -25,6 +25,7 @@ import { StorageError } from '../core/errors.ts';
 import { invariant } from '../core/invariant.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
+import { countAt } from './fields.ts';
 
 /** What a router asks another one. */
 export const peerKind = {
@@ -109,8 +110,8 @@ function setCount(view: DataView, at: number, value: number): void {
 
 /** One that this program can hold exactly. */
 function getCount(view: DataView, at: number): number {
-  const value = view.getUint32(at + 4, true) * wordSize + view.getUint32(at, true);
-  if (value > Number.MAX_SAFE_INTEGER)
+  const value = countAt(view, at);
+  if (value === undefined)
     throw new StorageError('invalid', 'a peer sent a number that is too large');
   return value;
 }
@@ -164,11 +165,13 @@ export function decodeAnswerHead(head: Uint8Array): AnswerHead {
   const result = view.getFloat64(16, true);
   if (!Number.isSafeInteger(result))
     throw new StorageError('invalid', 'a peer sent a result that is no number');
+  const kind = view.getUint32(28, true);
+  if (kind > 1) throw new StorageError('invalid', 'a peer sent an object of an unknown kind');
   return {
     sizeBytes: getCount(view, 0),
     allocatedBytes: getCount(view, 8),
     result,
     epoch: view.getUint32(24, true),
-    isVolume: view.getUint8(28) === 1,
+    isVolume: kind === 1,
   };
 }

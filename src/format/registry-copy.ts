@@ -26,6 +26,7 @@
 
 import { StorageError } from '../core/errors.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import { countAt } from './fields.ts';
 
 const magic = 0x4745_5257;
 const version = 1;
@@ -134,18 +135,22 @@ export function decodeCopyBlob(from: Uint8Array, checksum: Checksum): CopyBlob {
   const end = bytes.length - checksumBytes;
   if (bytes.readUInt32LE(end) !== checksum.crc32c(bytes.subarray(0, end)))
     corrupt('wrong checksum');
+  const flags = bytes.readUInt8(7);
+  if (flags > lastFlag) corrupt('unknown flags');
+  const view = new DataView(from.buffer, from.byteOffset, from.length);
+  const count = (at: number) => countAt(view, at) ?? corrupt('a number is too large');
   const kind = (Object.keys(kinds) as CopyBlobKind[]).find(
     (name) => kinds[name] === bytes.readUInt8(6),
   );
   return {
     kind: kind ?? corrupt('unknown kind'),
-    isLast: (bytes.readUInt8(7) & lastFlag) !== 0,
+    isLast: flags === lastFlag,
     salt: bytes.toString('hex', 16, 32),
     term: bytes.readUInt32LE(32),
     number: bytes.readUInt32LE(36),
-    fromRevision: Number(bytes.readBigUInt64LE(40)),
-    untilRevision: Number(bytes.readBigUInt64LE(48)),
-    madeMs: Number(bytes.readBigUInt64LE(56)),
+    fromRevision: count(40),
+    untilRevision: count(48),
+    madeMs: count(56),
     entries: decodeEntries(bytes.subarray(headerBytes, end), bytes.readUInt32LE(12)),
   };
 }
@@ -155,6 +160,7 @@ function decodeEntries(bytes: Buffer, count: number): readonly CopyEntry[] {
   let at = 0;
   for (let index = 0; index < count; index += 1) {
     if (at + entryHeadBytes > bytes.length) corrupt('entries are longer than it');
+    if (bytes.readUInt16LE(at + 2) !== 0) corrupt('reserved bytes are used');
     const keyEnd = at + entryHeadBytes + bytes.readUInt16LE(at);
     const length = bytes.readUInt32LE(at + 4);
     const end = length === deleted ? keyEnd : keyEnd + length;

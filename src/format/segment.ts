@@ -38,6 +38,7 @@ import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import { countAt, isZero } from './fields.ts';
 
 const magic = 0x4745_5357;
 const version = 1;
@@ -171,7 +172,9 @@ export function segmentIndexBytes(start: Uint8Array): number {
     segmentHeaderBytes +
     view.getUint32(72, true) * indexEntryBytes +
     view.getUint32(76, true) * trimEntryBytes;
-  if (bytes > view.getUint32(8, true)) corrupt('index longer than its area');
+  const headBytes = view.getUint32(8, true);
+  if (bytes > headBytes) corrupt('index longer than its area');
+  if (headBytes > view.getUint32(12, true)) corrupt('its head longer than the segment');
   return bytes;
 }
 
@@ -182,15 +185,17 @@ export function decodeSegmentHead(start: Uint8Array, checksum: Checksum): Segmen
   const view = new DataView(start.buffer, start.byteOffset, start.length);
   if (view.getUint32(checksumAt, true) !== headChecksum(start, usedBytes, checksum))
     corrupt('wrong checksum');
+  const flags = view.getUint8(7);
+  const isFollowing = (flags & followsFlag) !== 0;
+  const isPlain = isZero(view, 44, 48) && isZero(view, isFollowing ? 88 : 80, checksumAt);
+  if (!isPlain || flags > (lastOfCutFlag | followsFlag)) corrupt('reserved bytes are used');
+  const count = (at: number) => countAt(view, at) ?? corrupt('a number is too large');
   const kind = nameOf(segmentKinds, view.getUint8(6)) ?? corrupt('unknown kind');
   const trimCount = view.getUint32(76, true);
   const trims: Trim[] = [];
   let at = segmentHeaderBytes;
   for (let index = 0; index < trimCount; index += 1, at += trimEntryBytes)
-    trims.push({
-      block: Number(view.getBigUint64(at, true)),
-      count: Number(view.getBigUint64(at + 8, true)),
-    });
+    trims.push({ block: count(at), count: count(at + 8) });
   const chunks: ChunkEntry[] = [];
   for (; at < usedBytes; at += indexEntryBytes) {
     if (view.getUint8(at + 1) !== 0) corrupt('unknown codec');
@@ -198,12 +203,11 @@ export function decodeSegmentHead(start: Uint8Array, checksum: Checksum): Segmen
       kind: nameOf(chunkKinds, view.getUint8(at)) ?? corrupt('unknown kind of chunk'),
       level: view.getUint16(at + 2, true),
       checksum: view.getUint32(at + 4, true),
-      block: Number(view.getBigUint64(at + 8, true)),
+      block: count(at + 8),
       offset: view.getUint32(at + 16, true),
       bytes: view.getUint32(at + 20, true),
     });
   }
-  const flags = view.getUint8(7);
   return {
     kind,
     lastOfCut: (flags & lastOfCutFlag) !== 0,
@@ -213,9 +217,9 @@ export function decodeSegmentHead(start: Uint8Array, checksum: Checksum): Segmen
     epoch: view.getUint32(32, true),
     sequence: view.getUint32(36, true),
     groupFirst: view.getUint32(40, true),
-    journalSequence: Number(view.getBigUint64(48, true)),
-    volumeBytes: Number(view.getBigUint64(56, true)),
-    ...((flags & followsFlag) !== 0 && { followsSequence: Number(view.getBigUint64(80, true)) }),
+    journalSequence: count(48),
+    volumeBytes: count(56),
+    ...(isFollowing && { followsSequence: count(80) }),
     previous: { epoch: view.getUint32(64, true), sequence: view.getUint32(68, true) },
     trims,
     chunks,

@@ -115,7 +115,6 @@ export const isAt = (key: string, revision: number): Compare => ({ key, is: 'at'
 
 export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
   const fields = new RecordReader(`inode ${ino}`, bytes);
-  const object = fields.optionalText('object');
   const kind = fields.optionalText('kind');
   const target = fields.optionalText('target');
   return {
@@ -131,11 +130,11 @@ export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
     accessedNs: fields.time('at'),
     modifiedNs: fields.time('mt'),
     changedNs: fields.time('ct'),
-    ...(object !== undefined && { object: objectId(object) }),
+    ...(fields.has('object') && { object: fields.objectId('object') }),
     ...(kind !== undefined && { kind: fields.oneOf('kind', ['volume', 'file']) }),
     ...(target !== undefined && { target }),
-    ...(fields.has('parent') && { parent: toIno(fields.count('parent')) }),
-    ...(fields.has('kept') && { kept: decodeKept(fields.texts('kept')) }),
+    ...(fields.has('parent') && { parent: fields.ino('parent') }),
+    ...(fields.has('kept') && { kept: fields.made('kept', decodeKept, fields.texts('kept')) }),
   };
 }
 
@@ -294,7 +293,7 @@ export class Namespace {
   /** Of the file that has the object. */
   async inoOf(id: ObjectId): Promise<Ino | undefined> {
     const found = await this.registry.get(keys.backReference(id));
-    return found && toIno(new RecordReader('back reference', found.value).count('ino'));
+    return found && new RecordReader('back reference', found.value).ino('ino');
   }
 
   /** After a recovery: the size of an object's inode follows the object. */
@@ -315,8 +314,8 @@ export function inoOfKey(digits: string): Ino {
 export function decodeEntry(key: string, value: Uint8Array): Entry {
   const fields = new RecordReader('directory entry', value);
   return {
-    name: fileName(fields.text('name')),
-    ino: toIno(fields.count('ino')),
+    name: fields.made('name', fileName, fields.text('name')),
+    ino: fields.ino('ino'),
     type: fields.oneOf('type', fileTypes),
     cookie: Buffer.from(key.slice(-8), 'latin1').readBigUInt64BE(),
   };

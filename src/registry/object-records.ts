@@ -22,7 +22,7 @@
 import { StorageError } from '../core/errors.ts';
 import { invariant } from '../core/invariant.ts';
 import type { Epoch, HostId, ObjectId } from '../core/units.ts';
-import { epoch, hostId, objectId } from '../core/units.ts';
+import { epoch, objectId } from '../core/units.ts';
 import type { ObjectKind } from '../ports/objects.ts';
 import type { Compare, Registry, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
@@ -96,12 +96,9 @@ export function decodeObject(id: ObjectId, value: Uint8Array, revision: number):
   return {
     id,
     kind: fields.oneOf('kind', ['volume', 'file']),
-    owner: hostId(fields.text('owner')),
+    owner: fields.hostId('owner'),
     epoch: fields.count('epoch'),
-    tail:
-      tail === 'replica'
-        ? { host: hostId(fields.text('replica')), copy: fields.text('copy') }
-        : tail,
+    tail: tail === 'replica' ? { host: fields.hostId('replica'), copy: fields.text('copy') } : tail,
     isPinned: fields.has('pinned'),
     isFrozen: fields.has('frozen'),
     threshold: fields.has('window')

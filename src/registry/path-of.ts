@@ -1,7 +1,6 @@
 /** By which path an inode is found: one of them, where it has several names. */
 
 import type { Ino, ObjectId } from '../core/units.ts';
-import { ino as toIno } from '../core/units.ts';
 import type { Registry } from '../ports/registry.ts';
 import { rootIno } from '../ports/file-system.ts';
 import { decodeEntry, decodeInode, inoOfKey, keys } from './namespace.ts';
@@ -15,7 +14,7 @@ const depthMax = 1000;
 export async function pathOfObject(registry: Registry, id: ObjectId): Promise<string | undefined> {
   const reference = await registry.get(keys.backReference(id));
   if (!reference) return undefined;
-  return pathOf(registry, toIno(new RecordReader('back reference', reference.value).count('ino')));
+  return pathOf(registry, new RecordReader('back reference', reference.value).ino('ino'));
 }
 
 /** Of a file all names are gone through; of a folder those beside it alone. */

@@ -4,6 +4,8 @@
  */
 
 import { StorageError } from '../core/errors.ts';
+import type { HostId, Ino, ObjectId } from '../core/units.ts';
+import { hostId, ino, objectId } from '../core/units.ts';
 
 const recordVersion = 1;
 
@@ -52,6 +54,33 @@ export class RecordReader {
   oneOf<T extends string>(name: string, values: readonly T[]): T {
     const value = this.text(name);
     return (values as readonly string[]).includes(value) ? (value as T) : this.#refuse(name, value);
+  }
+
+  ino(name: string): Ino {
+    return this.made(name, ino, this.count(name));
+  }
+
+  objectId(name: string): ObjectId {
+    return this.made(name, objectId, this.text(name));
+  }
+
+  objectIds(name: string): readonly ObjectId[] {
+    return this.list(name).map((id) =>
+      typeof id === 'string' ? this.made(name, objectId, id) : this.#refuse(name, id),
+    );
+  }
+
+  hostId(name: string): HostId {
+    return this.made(name, hostId, this.text(name));
+  }
+
+  /** What the field's value is to `make`, which throws where it is none. */
+  made<V, T>(name: string, make: (value: V) => T, value: V): T {
+    try {
+      return make(value);
+    } catch {
+      return this.#refuse(name, value);
+    }
   }
 
   list(name: string): readonly unknown[] {

@@ -5,7 +5,7 @@
  */
 
 import { describeError, isStorageError } from '../core/errors.ts';
-import { ino as toIno, objectId, type ObjectId } from '../core/units.ts';
+import { objectId, type ObjectId } from '../core/units.ts';
 import type { Compare, KeyValue, Registry } from '../ports/registry.ts';
 import type { Problem, Suspicion } from '../ports/scrub.ts';
 import { decodeInode, deleteKey, isAbsent, isAt, isPresent, keys } from './namespace.ts';
@@ -156,7 +156,7 @@ export function isUnreadable(error: unknown): boolean {
 async function ofReference(registry: Registry, { id, found }: ObjectKeys): Promise<Problem[]> {
   const [reference] = found.b;
   if (!reference) return [];
-  const ino = toIno(new RecordReader('back reference', reference.value).count('ino'));
+  const ino = new RecordReader('back reference', reference.value).ino('ino');
   const value = (await registry.get(keys.inode(ino)))?.value;
   const inode = value && decodeInode(ino, value);
   if (!inode || (inode.object ?? inode.kept?.object) !== id)
@@ -181,7 +181,7 @@ async function ofDescent(registry: Registry, { id, found }: ObjectKeys): Promise
   // While it is deleted they go one by one.
   if (!descent || found.g.length > 0) return [];
   const fields = new RecordReader('clone', descent.value);
-  const [parent, snapshot] = [objectId(fields.text('parent')), fields.text('snapshot')];
+  const [parent, snapshot] = [fields.objectId('parent'), fields.text('snapshot')];
   const latin1 = Buffer.from(snapshot, 'utf8').toString('latin1');
   const [pinKey, cloneKey] = [`s${parent}${latin1}`, `c${parent}${id}${latin1}`];
   const problems: Problem[] = [];

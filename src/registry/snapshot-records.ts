@@ -208,7 +208,7 @@ export class SnapshotRecords {
     const found = await this.#registry.get(descentKey(clone));
     if (!found) return undefined;
     const fields = new RecordReader(`clone ${clone}`, found.value);
-    return { parent: objectId(fields.text('parent')), snapshot: fields.text('snapshot') };
+    return { parent: fields.objectId('parent'), snapshot: fields.text('snapshot') };
   }
 
   /** What makes the clone one, for the transaction that makes it. */

@@ -7,9 +7,7 @@
  *                            that was made has been undone
  */
 
-import { StorageError } from '../core/errors.ts';
 import type { HostId, Ino, ObjectId } from '../core/units.ts';
-import { hostId, ino as toIno, objectId } from '../core/units.ts';
 import type { Registry } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import { inoOfKey, number8 } from './namespace.ts';
@@ -45,11 +43,11 @@ export async function* listUndertakings(registry: Registry): AsyncGenerator<Unde
     yield {
       folder: inoOfKey(key.slice(1, 9)),
       name: asText(key.slice(9)),
-      host: hostId(fields.text('host')),
+      host: fields.hostId('host'),
       createdNs: fields.time('created'),
-      root: toIno(fields.count('root')),
-      volumes: fields.list('volumes').map(asId),
-      files: fields.list('files').map(asId),
+      root: fields.ino('root'),
+      volumes: fields.objectIds('volumes'),
+      files: fields.objectIds('files'),
     };
   }
 }
@@ -72,10 +70,5 @@ export async function findPlace(
   const found = await registry.get(placeKey(volume, snapshot));
   if (!found) return undefined;
   const fields = new RecordReader('place of a snapshot', found.value);
-  return { parent: toIno(fields.count('parent')), cookie: fields.time('cookie') };
-}
-
-function asId(id: unknown): ObjectId {
-  if (typeof id === 'string') return objectId(id);
-  throw new StorageError('corrupt', 'snapshot that is being made: not an object');
+  return { parent: fields.ino('parent'), cookie: fields.time('cookie') };
 }

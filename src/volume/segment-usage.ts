@@ -201,12 +201,22 @@ export class SegmentUsage {
     if (!isFit)
       throw new StorageError('corrupt', 'a piece of the table of live bytes has a wrong length');
     if ((first & incompleteBit) !== 0) this.#isComplete = false;
-    const keyAt = (at: number) =>
-      keyOf({ epoch: words.getUint32(at, true), sequence: words.getUint32(at + 4, true) });
+    const keyAt = (at: number) => {
+      const name = { epoch: words.getUint32(at, true), sequence: words.getUint32(at + 4, true) };
+      if (name.epoch < epochsMax) return keyOf(name);
+      throw new StorageError('corrupt', 'the table of live bytes names an epoch that is too large');
+    };
+    const live = new Map<number, number>();
+    const deaths = new Map<number, number>();
     for (let at = fixedBytes; at < deathsAt; at += entryBytes)
-      this.#liveBytes.set(keyAt(at), words.getUint32(at + 8, true));
+      live.set(keyAt(at), words.getUint32(at + 8, true));
     for (let at = deathsAt; at < piece.length; at += deathBytes)
-      this.#deaths.set(keyAt(at), keyAt(at + 8));
+      deaths.set(keyAt(at), keyAt(at + 8));
+    const isEachOnce = live.size === count && deaths.size === words.getUint32(4, true);
+    if (!isEachOnce || ![...deaths.keys()].every((key) => live.has(key)))
+      throw new StorageError('corrupt', 'the table of live bytes does not fit itself');
+    for (const [key, bytes] of live) this.#liveBytes.set(key, bytes);
+    for (const [key, death] of deaths) this.#deaths.set(key, death);
   }
 
   /** What an ancestor's segment holds is the ancestor's to count. */

@@ -9,7 +9,7 @@ import { isStorageError } from '../../core/errors.ts';
 import { Permits } from '../../core/permits.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import type { Ino, ObjectId } from '../../core/units.ts';
-import { hostId, ino as toIno, objectId } from '../../core/units.ts';
+import { hostId, objectId } from '../../core/units.ts';
 import { encodeHead } from '../../format/head.ts';
 import type { Backend, BlobStore } from '../../ports/blob-store.ts';
 import type { Checksum } from '../../ports/checksum.ts';
@@ -117,7 +117,7 @@ class ObjectsRecovery {
     const files = backend.bucket(`${bucketPrefix}-files`);
     return {
       reference: keyed(registry, 'b', ({ value }) =>
-        toIno(new RecordReader('back reference', value).count('ino')),
+        new RecordReader('back reference', value).ino('ino'),
       ),
       record: keyed(registry, 'o', ({ key, value, revision }) =>
         decodeObject(objectId(key.slice(1)), value, revision),

@@ -6,6 +6,7 @@
  */
 
 import { StorageError } from '../../core/errors.ts';
+import { countAt } from '../fields.ts';
 import { headerAt, inHeaderBytes } from './protocol.ts';
 
 export class RequestReader {
@@ -96,9 +97,7 @@ export class RequestReader {
   }
 
   #integer(at: number): number {
-    const high = this.#view.getUint32(at + 4, true);
-    if (high >= 0x20_0000) refuse();
-    return high * 0x1_0000_0000 + this.#view.getUint32(at, true);
+    return countAt(this.#view, at) ?? refuse();
   }
 }
 

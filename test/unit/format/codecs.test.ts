@@ -211,17 +211,24 @@ describe('the head of a segment', () => {
   });
 });
 
-const record = fc.record({
-  kind: fc.constantFrom('write' as const, 'trim' as const, 'resize' as const),
+const fields = {
   epoch: u32,
   tag: u32,
   sequence: u53,
   durableSequence: u53,
   block: u53,
-  count: u53,
   volumeBytes: u53,
-  checksums: fc.uint32Array({ maxLength: 8 }),
+};
+/** A record about as many blocks as it has payload. */
+const withPayload = <T extends 'write' | 'resize'>(kind: T, maxLength: number) =>
+  fc
+    .record({ ...fields, kind: fc.constant(kind), checksums: fc.uint32Array({ maxLength }) })
+    .map((value) => ({ ...value, count: value.checksums.length }));
+const trims = fc.record({
+  ...{ ...fields, kind: fc.constant('trim' as const), count: u53 },
+  checksums: fc.constant(new Uint32Array(0)),
 });
+const record = fc.oneof(withPayload('write', 8), withPayload('resize', 1), trims);
 
 describe('a record of the journal', () => {
   const encode = (value: Parameters<typeof encodeRecordHead>[2]) => {
