@@ -52,6 +52,8 @@ export class FakeKernel {
   readonly waits = new LockWaits(2);
   /** Files that the kernel was told to look at anew. */
   readonly refreshed: number[] = [];
+  /** What an earlier request has left behind. */
+  junk = 0xa5;
   /** Of the next request. */
   unique = 1n;
   thread = 1;
@@ -76,8 +78,7 @@ export class FakeKernel {
     fields: Uint8Array,
     length = inHeaderBytes + fields.length,
   ): Promise<Answer> {
-    // What an earlier request has left behind must not matter.
-    this.#memory.fill(0xa5, 0, requestAt + inHeaderBytes + fields.length + 4096);
+    this.#memory.fill(this.junk, 0, requestAt + inHeaderBytes + fields.length + 4096);
     this.#view.setUint32(requestAt, length, true);
     this.#view.setUint32(requestAt + 4, opcode, true);
     this.#view.setBigUint64(requestAt + 8, this.unique, true);
