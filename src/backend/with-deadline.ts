@@ -25,6 +25,9 @@ const deadlineMsMax = 2 ** 31 - 1;
 /** What a get without a range, a page or a list of deletions may carry. */
 const answerBytesMax = 4 * 2 ** 20;
 
+/** Ends a timer; no error is made for it, because nobody sees it. */
+const over = Symbol('over');
+
 export function withDeadline(
   inner: Backend,
   { clock, monitor }: { readonly clock: Clock; readonly monitor: RetryMonitor },
@@ -55,7 +58,7 @@ export function withDeadline(
     } finally {
       answered();
       given?.removeEventListener('abort', onAbort);
-      done.abort();
+      done.abort(over);
     }
   };
   return {

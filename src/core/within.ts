@@ -4,6 +4,9 @@ interface Sleeper {
   sleep(ms: number, options: { readonly signal: AbortSignal }): Promise<void>;
 }
 
+/** No error is made for it: nobody sees it. */
+const over = Symbol('over');
+
 /** `late` when `ms` have passed first; the work goes on then, and its failure is not seen. */
 export async function within(
   clock: Sleeper,
@@ -19,6 +22,6 @@ export async function within(
   try {
     return await Promise.race([work.then(() => 'done' as const), late]);
   } finally {
-    done.abort();
+    done.abort(over);
   }
 }

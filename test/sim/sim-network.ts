@@ -99,30 +99,31 @@ export class SimNetwork {
   ): Promise<PeerMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<PeerMessage>();
     const sent = copyOf(message);
-    const fail = (ms: number, error: StorageError) =>
-      sender.later(ms, 'no answer', () => reject(error));
+    const fail = (ms: number, error: () => StorageError) =>
+      sender.later(ms, 'no answer', () => reject(error()));
     signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-    fail(deadlineMs, lost(to.host));
+    const silent = () => lost(to.host);
+    fail(deadlineMs, silent);
     const place = this.#places.get(to.address);
     if (!place?.process.isAlive) {
-      fail(this.#travelMs(), new StorageError('unavailable', `no host at ${to.address}`));
+      fail(this.#travelMs(), () => new StorageError('unavailable', `no host at ${to.address}`));
       return promise;
     }
     const answer = (act: () => void) => {
       if (this.isCut(place.host, from)) {
         this.lostAnswers += 1;
-        return fail(silenceMs, lost(to.host));
+        return fail(silenceMs, silent);
       }
       this.#deliver(sender, place.host, from, `answer ${sent.kind}`, act);
     };
     if (this.isCut(from, place.host)) {
       // A connection that stands falls silent; a new one does not come about.
       const isNew = this.#random.fraction() < 0.5;
-      const error = isNew ? new StorageError('unavailable', 'no way') : lost(to.host);
-      fail(isNew ? connectMs : silenceMs, error);
+      if (isNew) fail(connectMs, () => new StorageError('unavailable', 'no way'));
+      else fail(silenceMs, silent);
       return promise;
     }
-    place.process.onEnd(() => fail(this.#travelMs(), lost(to.host)));
+    place.process.onEnd(() => fail(this.#travelMs(), silent));
     this.#deliver(place.process, from, place.host, `message ${sent.kind}`, () => {
       if (!this.#places.has(to.address)) return;
       void handled(place.handler, from, sent).then((made) => {
