@@ -54,6 +54,8 @@ export class History {
   /** Writes that a power cut may have taken, since they were last looked for. */
   #atRisk = new Set<Write>();
   #crashed: number | undefined;
+  /** When a host lost power last. */
+  #cutAt = 0;
 
   /** A disk that begins with these values. */
   constructor(
@@ -91,6 +93,8 @@ export class History {
   endWrite(write: Write, first: number, count: number): void {
     write.ended = this.#scheduler.tick();
     this.#unflushed.push(write);
+    // The answer may have been on its way when the power went.
+    if (this.#cutAt > write.began) this.#risk((other) => other === write);
     for (let unit = first; unit < first + count; unit += 1)
       this.#supersede(unit, write.began, write.ended, write);
   }
@@ -145,6 +149,7 @@ export class History {
    * acknowledged.
    */
   cutPower(host: string, holders: readonly string[]): void {
+    this.#cutAt = this.#scheduler.tick();
     for (const { lostOn } of this.#unflushed) lostOn.add(host);
     this.#risk(({ lostOn }) => holders.every((holder) => lostOn.has(holder)));
   }

@@ -86,7 +86,7 @@ for (let seed = first; seed <= last && performance.now() < endMs; seed += 1) {
   }
   if (!failure) continue;
   process.exitCode = 1;
-  if (!values.json) await explain(result);
+  if (!values.json && !values.trace) await explain(result);
   break;
 }
 if (!values.json) write(`${process.stdout.isTTY ? '\n' : ''}${summary()}`);

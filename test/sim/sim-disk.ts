@@ -14,6 +14,7 @@ import { stamped, valuesOf } from './stamps.ts';
 
 /** Requests of one disk that are under way at once. */
 const depthMax = 8;
+const closeChance = 0.1;
 
 export interface KeptState {
   readonly name: string;
@@ -34,6 +35,8 @@ export class SimDisk {
   readonly underWay = new Map<number, string>();
   readonly id: ObjectId;
   readonly #world: SimWorld;
+  /** At whose mounts it is open. */
+  readonly #opened = new WeakMap<Daemon, Promise<Ino>>();
   #epoch = 0;
   #owner = '';
   #copy = '';
@@ -78,6 +81,7 @@ export class SimDisk {
         });
         this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
         this.history.endWrite(write, first, count);
+      this.#recover();
         this.#world.counts.writes += 1;
       },
     );
@@ -87,7 +91,7 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, `read ${first}+${count}`, async (daemon) => {
       const read = this.history.beginRead(first, count);
-      const into = await use(daemon, this.path, (fileSystem, ino) =>
+      const into = await this.#use(daemon, (fileSystem, ino) =>
         this.#readUnits(fileSystem, ino, first, count),
       );
       const values = valuesOf(this.#stamp, first, into);
@@ -102,7 +106,7 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, how, async (daemon) => {
       const began = this.history.beginFlush();
-      await use(daemon, this.path, (fileSystem, ino) =>
+      await this.#use(daemon, (fileSystem, ino) =>
         how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
       );
       this.#tell(host, `${how} done`);
@@ -251,6 +255,31 @@ export class SimDisk {
     if (length !== into.length)
       throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
     return into;
+  }
+
+  /** It stays open, as a VM's disk does, and is closed now and then. */
+  async #use<T>(
+    daemon: Daemon,
+    act: (fileSystem: WharfFileSystem, ino: Ino) => T | Promise<T>,
+  ): Promise<T> {
+    const { fileSystem } = daemon.stack;
+    const opening = this.#opened.get(daemon) ?? this.#open(daemon);
+    this.#opened.set(daemon, opening);
+    const ino = await opening;
+    try {
+      return await act(fileSystem, ino);
+    } finally {
+      if (this.#world.random.fraction() < closeChance && this.#opened.get(daemon) === opening) {
+        this.#opened.delete(daemon);
+        await fileSystem.release(ino);
+      }
+    }
+  }
+
+  async #open({ stack: { fileSystem } }: Daemon): Promise<Ino> {
+    const { ino } = await findPath(fileSystem, this.path);
+    await fileSystem.open(ino);
+    return ino;
   }
 
   #run(host: SimHost, what: string, act: (daemon: Daemon) => Promise<void>): void {
