@@ -1,14 +1,11 @@
 /** This host among the others: its place on the network, and its lease in the registry. */
 
-import { join } from 'node:path';
 import type { HostPorts } from './host-ports.ts';
 import type { Settings } from './settings.ts';
 import { writeTime } from './units.ts';
 import type { Disposer } from '../core/disposer.ts';
-import { StorageError } from '../core/errors.ts';
 import { hostId } from '../core/units.ts';
 import { fingerprintOf } from '../platform/peers/handshake.ts';
-import type { Disk } from '../ports/disk.ts';
 import type { PeerHandler } from '../ports/peers.ts';
 import type { Random } from '../ports/random.ts';
 import type { Registry } from '../ports/registry.ts';
@@ -75,25 +72,3 @@ function sharedSettings(
 }
 
 const hex = (random: Random, count: number) => Buffer.from(random.bytes(count)).toString('hex');
-
-/** Tells folders on SSDs apart, so that a host that comes back on its own is known. */
-export async function dataId(disk: Disk, random: Random, { data }: Settings): Promise<string> {
-  const path = join(data, 'id');
-  const length = 2 * idBytes;
-  if (!disk.list(data).includes('id')) {
-    const made = disk.open(`${path}.new`, 'create');
-    made.write(0, [Buffer.from(hex(random, idBytes))]);
-    await made.datasync();
-    await made.close();
-    disk.rename(`${path}.new`, path);
-    disk.syncFolder(data);
-  }
-  const bytes = new Uint8Array(length);
-  const file = disk.open(path, 'read');
-  const count = await file.read(0, bytes);
-  await file.close();
-  const text = Buffer.from(bytes).toString();
-  if (count !== length || !/^[0-9a-f]+$/.test(text))
-    throw new StorageError('corrupt', `${path} is damaged: remove it`);
-  return text;
-}

@@ -8,6 +8,7 @@ import { readPem } from './pem-file.ts';
 import type { Settings } from './settings.ts';
 import type { OpenedBackend } from '../backend/open-backend.ts';
 import { openBackend } from '../backend/open-backend.ts';
+import { readBootId } from '../platform/boot-id.ts';
 import { nativeChecksum, tableChecksum } from '../platform/checksum.ts';
 import type { Native } from '../platform/native.ts';
 import type { PeerIdentity } from '../platform/peers/handshake.ts';
@@ -46,6 +47,8 @@ export interface HostPorts {
 
 export interface ProcessFacts {
   readonly pid: number;
+  /** Another one each time that the machine is started. */
+  readonly bootId: string;
   /** Whom the root folder of a new vPool belongs to. */
   readonly uid: number;
   readonly gid: number;
@@ -68,7 +71,7 @@ export function systemPorts({ native, log, startedMs }: SystemDeps, settings: Se
   const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
   return {
     ...{ clock, random, checksum, log, disk: systemDisk(native) },
-    process: { pid, uid, gid, since },
+    process: { pid, uid, gid, since, bootId: readBootId() },
     openRegistry: () => openRegistry(settings, clock),
     openBackend: (bucketPrefix, options) =>
       openBackend({ ...settings.backend, bucketPrefix }, { clock, random, log }, options),

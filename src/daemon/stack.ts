@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { BackendMetrics } from '../backend/with-metrics.ts';
 import type { RetryMonitor } from '../backend/with-retry.ts';
 import { SegmentCache } from '../cache/segment-cache.ts';
-import { dataId, joinCluster } from './cluster.ts';
+import { joinCluster } from './cluster.ts';
+import { dataId, TornJournals } from './data-folder.ts';
 import { beginVpool } from './begin-vpool.ts';
 import type { HostPorts } from './host-ports.ts';
 import { Scrub } from './scrub.ts';
@@ -117,7 +118,7 @@ async function assemble(
   closing: Disposer,
 ): Promise<Stack> {
   const { clock, random, disk, checksum, log } = ports;
-  const { pid, uid, gid, since } = ports.process;
+  const { pid, uid, gid, since, bootId } = ports.process;
   const holder = `host ${settings.host}, process ${pid}, since ${since}`;
   disk.makeFolder(settings.data);
   const lock = disk.lock(join(settings.data, 'lock'), holder);
@@ -156,7 +157,7 @@ async function assemble(
   });
   closing.defer(() => cache.close());
   const cluster = await joinCluster(
-    { ports, registry, vpool: vpool.name, data: await dataId(disk, random, settings) },
+    { ports, registry, vpool: vpool.name, data: await dataId(disk, random, settings.data) },
     settings,
     closing,
   );
@@ -216,8 +217,11 @@ async function assemble(
     view: async (id, name) => volumes.view(id, await snapshots.get(id, name)),
     clock,
   });
+  const unfinished = await volumes.unfinished();
+  const torn = await TornJournals.find(disk, settings.data, bootId, unfinished);
   const router = new ObjectRouter(
     {
+      mayBeTorn: (id) => torn.has(id),
       isRead: (id) => kept.isRead(id),
       ...{ ...cluster, records, volumes, files, tails, replicas, clock, log },
       noteTakenOver: (id, sizeBytes) => {
@@ -284,12 +288,11 @@ async function assemble(
     (ino) => (kept.get(ino) ? 'kept' : fileSystem.objectOf(ino)),
     clusterLocks,
   );
-  const recovery = recoverUnfinished(
-    { host, router, records, tails, log },
-    await volumes.unfinished(),
-  );
-  for (const { id, sizeBytes } of await Promise.race([recovery, aborted(signal)]))
-    await namespace.reconcile(id, sizeBytes);
+  const recovery = recoverUnfinished({ host, router, records, tails, log }, unfinished);
+  const recovered = await Promise.race([recovery, aborted(signal)]);
+  for (const { id, sizeBytes } of recovered) await namespace.reconcile(id, sizeBytes);
+  const isRecovered = new Set(recovered.map(({ id }) => id));
+  await torn.noteLeft((await volumes.unfinished()).filter((id) => !isRecovered.has(id)));
   if (!isReadOnly) {
     copier.start();
     await maker.resume();

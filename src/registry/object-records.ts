@@ -218,6 +218,13 @@ export class ObjectRecords {
     return this.#replace(record, { ...record, owner: to, epoch: record.epoch + 1 });
   }
 
+  /** Its owner, who has not opened it, leaves it to the host of its copy. False where the record has changed. */
+  async entrust(record: ObjectRecord): Promise<boolean> {
+    const { tail } = record;
+    invariant(typeof tail === 'object', 'the object has a copy');
+    return this.#replace(record, { ...record, owner: tail.host, epoch: record.epoch + 1 });
+  }
+
   /** Tells where the changes of this tenure are from now on. */
   async setTail(id: ObjectId, tenure: Epoch, tail: Tail): Promise<void> {
     await this.#commit(id, tenure, (record) => [putState(id, { ...record, tail })]);

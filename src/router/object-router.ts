@@ -57,6 +57,8 @@ export interface RouterDeps {
   readonly replicas: Pick<ReplicaServer, 'seal'>;
   /** Whether this host's front ends read a snapshot under that id. */
   readonly isRead: (id: ObjectId) => boolean;
+  /** Whether its journal on this SSD was written before the machine was started. */
+  readonly mayBeTorn: (id: ObjectId) => boolean;
   /** An object begins here with the copy of an owner that is gone. */
   readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
@@ -104,6 +106,7 @@ export class ObjectRouter implements Objects {
     const drivers = { volume: deps.volumes, file: deps.files };
     this.#ownership = new Ownership({
       ...{ host, membership, records, hosts, drivers, linkTo, replicas, clock, log, signal },
+      mayBeTorn: deps.mayBeTorn,
       noteTakenOver: deps.noteTakenOver,
     });
     this.#handover = new Handover({

@@ -11,6 +11,8 @@
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
+import { within } from '../core/within.ts';
+import { peerKind } from '../format/peer-message.ts';
 import type { ReplicaServer } from '../log/replica-server.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
@@ -28,6 +30,8 @@ const firstPauseMs = 10;
 const pauseMsMax = 250;
 /** What has been waited for so long is told. */
 const patienceMs = 1000;
+/** A host that does not answer in time is taken to be gone with its copy. */
+const answerMsMax = 1000;
 
 export interface OwnershipDeps {
   readonly host: HostId;
@@ -38,6 +42,8 @@ export interface OwnershipDeps {
   readonly linkTo: (host: HostRecord) => PeerLink;
   /** Copies of other hosts' journals that this host keeps. */
   readonly replicas: Pick<ReplicaServer, 'seal'>;
+  /** Whether its journal here was written before the machine was started. */
+  readonly mayBeTorn: (id: ObjectId) => boolean;
   /** An object begins here with the copy of an owner that is gone. */
   readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
@@ -107,6 +113,27 @@ export class Ownership {
     return isElsewhere ? hosts.find(tail.host) : undefined;
   }
 
+  /**
+   * A machine that was restarted may have lost what was acknowledged and not synced. The copy has it, and its
+   * host goes on with the object if it is up.
+   */
+  async #isLeftToCopy(record: ObjectRecord): Promise<boolean> {
+    const { mayBeTorn, records, log } = this.#deps;
+    const copyHost = mayBeTorn(record.id) ? await this.#replicaOf(record) : undefined;
+    if (!copyHost || !(await this.#answers(copyHost, record.id))) return false;
+    if (!(await records.entrust(record))) return false;
+    log.info({ object: record.id, to: copyHost.id }, 'object is left to the host of its copy');
+    return true;
+  }
+
+  /** Its lease may outlive a host that has lost power as well. */
+  async #answers(host: HostRecord, id: ObjectId): Promise<boolean> {
+    const { clock, linkTo } = this.#deps;
+    const asking = linkTo(host).ask(id, { kind: peerKind.inUse });
+    const outcome = await within(clock, answerMsMax, asking).catch(() => 'refused');
+    return outcome === 'done';
+  }
+
   /** The copy here takes no more records from the moment on that it may become the volume. */
   async #take(record: ObjectRecord, lease: HostLease): Promise<boolean> {
     const { host, records, replicas } = this.#deps;
@@ -126,8 +153,12 @@ export class Ownership {
     }
   }
 
-  async #mine(record: ObjectRecord, lease: HostLease): Promise<Here> {
-    const { host, records, drivers } = this.#deps;
+  /** Undefined where the object is another host's from now on. */
+  async #mine(record: ObjectRecord, lease: HostLease): Promise<Here | undefined> {
+    const { host, records, drivers, replicas } = this.#deps;
+    if (await this.#isLeftToCopy(record)) return undefined;
+    const { tail } = record;
+    if (typeof tail === 'object' && tail.host === host) await replicas.seal(record.id, tail.copy);
     const claim = await records.claim(record.id, host, lease.guard);
     const tenure = makeTenure(record.id, claim);
     const { kind } = claim;

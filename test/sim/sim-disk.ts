@@ -81,7 +81,7 @@ export class SimDisk {
         });
         this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
         this.history.endWrite(write, first, count);
-      this.#recover();
+        this.#recover();
         this.#world.counts.writes += 1;
       },
     );

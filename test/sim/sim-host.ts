@@ -67,6 +67,7 @@ export class SimHost {
   #instances = 0;
   #wantsToRun = false;
   #offUntilMs = 0;
+  #boots = 1;
 
   constructor(name: string, around: Surroundings, seed: number) {
     this.id = hostId(name);
@@ -120,6 +121,7 @@ export class SimHost {
   cutPower(forMs: number): void {
     this.#wantsToRun = false;
     this.#offUntilMs = this.#around.scheduler.nowMs + forMs;
+    this.#boots += 1;
     const random = this.process?.random ?? seededRandom(this.#seed);
     if (this.process) this.#end(this.process);
     this.disk = this.disk.crash(random);
@@ -167,7 +169,10 @@ export class SimHost {
     const log = logOf((level, message, facts) => note(this.id, level, message, facts));
     return {
       ...{ clock, random, checksum, log, disk: this.disk },
-      process: { pid: this.#instances, uid: 0, gid: 0, since: 'the beginning' },
+      process: {
+        ...{ pid: this.#instances, uid: 0, gid: 0, since: 'the beginning' },
+        bootId: `boot ${this.#boots}`,
+      },
       openRegistry: async () =>
         new SimRegistry(process, { host: this.id, clock }, registry, registryFaults),
       openBackend: async (bucketPrefix) => ({

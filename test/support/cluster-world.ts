@@ -96,6 +96,8 @@ export class ClusterWorld implements AsyncDisposable {
   readonly #disks = new Map<string, MemoryDisk>();
   readonly #options: WorldOptions;
   readonly #registries: MemoryRegistry[] = [];
+  /** Hosts that have lost power since they had written their journals. */
+  readonly #rebooted = new Set<string>();
   readonly #keepers: ReplicaKeeper[] = [];
   readonly #volumes: VolumeDriver[] = [];
   #instances = 0;
@@ -145,6 +147,7 @@ export class ClusterWorld implements AsyncDisposable {
         ...{ host: id, records, hosts, peers, clock, log, ...drivers },
         membership,
         isRead: () => false,
+        mayBeTorn: () => this.#rebooted.has(name),
         replicas,
         noteTakenOver: (object, sizeBytes) => takenOver.push({ id: object, sizeBytes }),
         tails: {
@@ -196,13 +199,19 @@ export class ClusterWorld implements AsyncDisposable {
     return {
       ...{ id, registry, router, locks, care, moments, snapshots, disk },
       ...{ renewing, takenOver, volumes },
-      recover: async () =>
-        recoverUnfinished(
+      recover: async () => {
+        const recovered = await recoverUnfinished(
           { host: id, router, records, tails: drivers.volumes.tails, log },
           await drivers.volumes.unfinished(),
-        ),
+        );
+        this.#rebooted.delete(name);
+        return recovered;
+      },
       kill: () => die(disk.reopened()),
-      cutPower: (seed) => die(disk.crash(seededRandom(seed))),
+      cutPower: (seed) => {
+        this.#rebooted.add(name);
+        return die(disk.crash(seededRandom(seed)));
+      },
       stop: async () => {
         await keeper.close();
         await locks.close();

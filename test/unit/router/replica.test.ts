@@ -262,6 +262,33 @@ async function losePower(seed: number): Promise<void> {
 }
 
 describe('a flushed write', () => {
+  test('is left to its copy by an owner whose machine was restarted', async () => {
+    for (const seed of [1, 2, 3]) {
+      const { world, a, b } = await protectedVolume('sync');
+      await using _ = world;
+      await a.cutPower(seed);
+      const again = await world.host('a');
+      await again.recover();
+      await assertBlocks(await again.router.open(id), 8, `seed ${seed}`);
+      assert.equal((await world.records.get(id)).owner, 'b');
+      await Promise.all([again.stop(), b.stop()]);
+    }
+  });
+
+  test('is served by an owner whose machine was restarted, where its copy is away', async () => {
+    const { world, a, b, atA } = await protectedVolume('sync');
+    await using _ = world;
+    await atA.flush();
+    await b.kill();
+    while (await world.hosts.find(b.id)) await soon();
+    await a.cutPower(1);
+    const again = await world.host('a');
+    await again.recover();
+    await assertBlocks(await again.router.open(id), 8, 'flushed');
+    assert.equal((await world.records.get(id)).owner, 'a');
+    await again.stop();
+  });
+
   test('survives the power of both hosts, on the SSD of either', async () => {
     await Promise.all(Array.from({ length: 20 }, (_, seed) => losePower(seed)));
   });
