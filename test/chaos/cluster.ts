@@ -113,7 +113,7 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const hosts = [...this.#hosts.values()];
     for (const host of hosts) host.close();
-    await Promise.all(hosts.map((host) => host.daemon.end('SIGKILL')));
+    await Promise.all(hosts.map((host) => host.end()));
     await this.#closing.disposeAsync();
   }
 }

@@ -8,11 +8,12 @@
  * is `Interrupted`: nobody knows whether it happened.
  */
 
-import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
+import { createWriteStream, globSync, mkdirSync, readFileSync, type WriteStream } from 'node:fs';
 import { rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SettingsInput } from '../../src/daemon/settings.ts';
+import { loadNative } from '../../src/platform/native.ts';
 import { Daemon } from '../support/daemon.ts';
 import { nowMs } from '../support/mount-user.ts';
 import { run } from '../support/servers.ts';
@@ -30,6 +31,10 @@ const restartPauseMs = 500;
 /** A stop is bounded by 10 s for requests, and 10 s for the last flush of objects. */
 const stopMsMax = 40_000;
 const softwareExit = 70;
+/** For a process that is killed. */
+const dieMsMax = 5000;
+/** MNT_FORCE: the kernel answers all requests of the mount with an error. */
+const forceFlag = 1;
 
 interface HostStatus {
   readonly waiting: readonly string[];
@@ -137,8 +142,22 @@ export class Host implements AsyncDisposable {
 
   async kill(): Promise<void> {
     this.#fall();
-    await this.daemon.end('SIGKILL');
+    await this.end();
     await this.#leaveUsers();
+  }
+
+  /** Now. A thread that waits in the kernel for the daemon's own mount would keep it alive for ever. */
+  async end(): Promise<void> {
+    const ended = this.daemon.end('SIGKILL');
+    const enough = new AbortController();
+    const late = sleep(dieMsMax, 'late', { signal: enough.signal }).catch(() => 'ended');
+    if ((await Promise.race([ended, late])) === 'late') {
+      const name = `daemon of host ${this.name}`;
+      this.#chronicle.find(`${name} does not die: ${stuckThreads(this.daemon.pid)}`);
+      loadNative().native?.unmountNow(this.daemon.mount, forceFlag);
+    }
+    enough.abort();
+    await ended;
   }
 
   /** Orderly. */
@@ -148,7 +167,7 @@ export class Host implements AsyncDisposable {
     const code = await Promise.race([this.daemon.end('SIGTERM'), late]);
     if (code === 'late') this.#chronicle.find(`host ${this.name} does not stop in ${stopMsMax} ms`);
     else if (code !== 0) this.#chronicle.find(`host ${this.name} stopped with exit code ${code}`);
-    await this.daemon.end('SIGKILL');
+    await this.end();
     await this.#leaveUsers();
   }
 
@@ -225,13 +244,26 @@ export class Host implements AsyncDisposable {
   /** Daemons before users, whose calls would hang. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    await this.daemon.end('SIGKILL');
+    await this.end();
     await this.#rising.catch(() => {});
-    await this.daemon.end('SIGKILL');
+    await this.end();
     await this.#leaveUsers();
     await this.#admin[Symbol.asyncDispose]();
     await run('umount', ['--lazy', this.daemon.data]).catch(() => {});
     await this.daemon[Symbol.asyncDispose]();
     await new Promise<void>((resolve) => this.#log.end(resolve));
   }
+}
+
+/** Where the threads of a process are in the kernel. */
+function stuckThreads(pid: number): string {
+  const places = globSync(`/proc/${pid}/task/*/wchan`).map((path) => {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch {
+      // It has ended just now.
+      return '0';
+    }
+  });
+  return places.filter((place) => place !== '0').join() || 'nobody knows why';
 }
