@@ -31,40 +31,52 @@ export interface PeerAnswer {
   readonly payload: Uint8Array;
 }
 
+/** Grows with every answer that is lost. */
+interface Attempts {
+  generation: number;
+}
+
 export class PeerLink {
   readonly peer: PeerAddress;
   readonly #peers: Peers;
   readonly #session: () => number;
-  #generation = 0;
+  readonly #attempts: Attempts;
 
-  constructor(peers: Peers, peer: PeerAddress, session: () => number) {
+  constructor(peers: Peers, peer: PeerAddress, session: () => number, attempts: Attempts) {
     this.#peers = peers;
     this.peer = peer;
     this.#session = session;
+    this.#attempts = attempts;
   }
 
   ask(id: ObjectId, request: PeerRequest): Promise<PeerAnswer> {
     const { kind, epoch = 0, offset = 0, length = 0, payload = nothing, signal } = request;
-    const generation = this.#generation;
+    const attempts = this.#attempts;
+    const { generation } = attempts;
     const session = this.#session();
     const head = encodeRequestHead({ id, session, generation, epoch, offset, length });
     const options = signal ? { deadlineMs, signal } : { deadlineMs };
     return this.#peers.call(this.peer, { kind, head, payload }, options).then(
       (answer) => ({ head: decodeAnswerHead(answer.head), payload: answer.payload }),
       (error: unknown) => {
-        if (isStorageError(error, 'unknown_outcome') && this.#generation === generation)
-          this.#generation += 1;
+        if (isStorageError(error, 'unknown_outcome') && attempts.generation === generation)
+          attempts.generation += 1;
         throw error;
       },
     );
   }
 }
 
-/** One link for each process of another host: its generations belong together. */
+/**
+ * One link for each process of another host. Generations belong to the host: what is sent to a process
+ * that has ended may reach the next one, which listens where that one did, and must not be newer there
+ * than all that comes after it.
+ */
 export class PeerLinks {
   readonly #peers: Peers;
   readonly #session: () => number;
   readonly #links = new Map<string, { readonly instance: string; readonly link: PeerLink }>();
+  readonly #attempts = new Map<string, Attempts>();
 
   constructor(peers: Peers, session: () => number) {
     this.#peers = peers;
@@ -74,7 +86,9 @@ export class PeerLinks {
   to({ id, instance, address }: HostRecord): PeerLink {
     const known = this.#links.get(id);
     if (known?.instance === instance) return known.link;
-    const link = new PeerLink(this.#peers, { host: id, address }, this.#session);
+    const attempts = this.#attempts.get(id) ?? { generation: 0 };
+    this.#attempts.set(id, attempts);
+    const link = new PeerLink(this.#peers, { host: id, address }, this.#session, attempts);
     this.#links.set(id, { instance, link });
     return link;
   }
