@@ -145,7 +145,8 @@ class Run {
     const disks = this.#records.map((record) => new DiskLoad(record, deps(1 + record.disk)));
     const files = fileNames.map((name, index) => new FileLoad(name, deps(100 + index)));
     const errands = new Errands(this.#records, deps(0));
-    const verifier = new Verifier({ cluster, chronicle, disks, files, errands });
+    const { signal } = this.#ending;
+    const verifier = new Verifier({ cluster, chronicle, disks, files, errands, signal });
     this.#resident = verifier.resident;
     return { cluster, stalls, errands, verifier, loads: [...disks, ...files] };
   }

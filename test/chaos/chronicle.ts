@@ -67,6 +67,14 @@ export class Chronicle {
     this.say(`FOUND: ${text}`);
   }
 
+  /** Of one read, all that is wrong with it. */
+  findWrong(wrong: readonly string[], where: string): void {
+    const [first, ...others] = wrong;
+    if (first === undefined) return;
+    for (const each of others) this.note(`and ${each}`);
+    this.find(`${first}${others.length > 0 ? `, and ${others.length} more` : ''}, ${where}`);
+  }
+
   io(text: string): void {
     this.#io.write(`${this.#time()} ${text}\n`);
   }

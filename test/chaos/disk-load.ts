@@ -158,7 +158,7 @@ export class DiskLoad {
     const bytes = await host.call(this.path, { what: 'read', offset, length });
     const wrong =
       bytes.length === length ? this.record.look(first, bytes) : [`${bytes.length} bytes`];
-    for (const each of wrong) this.#deps.chronicle.find(`${each}, read at ${host.name}`);
+    this.#deps.chronicle.findWrong(wrong, `read at ${host.name}`);
     this.#deps.chronicle.count('bytes verified', bytes.length);
     return bytes;
   }

@@ -71,8 +71,8 @@ export class Errands {
     await this.#do(host, 'snapshot/create', disk, { name });
     const { lastVersion } = record;
     const bytes = await host.call(pathOf({ disk, name }), { what: 'get' });
-    for (const wrong of record.lookAt(bytes, sure, lastVersion))
-      this.#deps.chronicle.find(`${name} of ${wrong}, read at ${host.name}`);
+    const wrong = record.lookAt(bytes, sure, lastVersion);
+    this.#deps.chronicle.findWrong(wrong, `in ${name} of it, read at ${host.name}`);
     this.#deps.chronicle.count('bytes verified', bytes.length);
     this.#kept.push({ disk, name, crc: crc32(bytes) });
   }

@@ -23,13 +23,13 @@ interface Kind {
 }
 
 export const kinds = {
-  kill: { weight: 4, thing: 'daemon', forMs: [100, 2 * leaseMs] },
+  kill: { weight: 4, thing: 'daemon', forMs: [100, 3 * leaseMs] },
   'stop-short': { weight: 2, thing: 'daemon', forMs: [200, 2000] },
   'stop-long': { weight: 2, thing: 'daemon', forMs: [leaseMs + 1000, leaseMs + 5000] },
   drain: { weight: 2, thing: 'daemon', forMs: [0, 0] },
-  'cut-all': { weight: 2, thing: 'links', forMs: [500, 2 * leaseMs] },
+  'cut-all': { weight: 2, thing: 'links', forMs: [500, 3 * leaseMs] },
   'cut-peers': { weight: 2, thing: 'links', forMs: [500, 2 * leaseMs] },
-  'cut-registry': { weight: 1, thing: 'links', forMs: [500, 2 * leaseMs] },
+  'cut-registry': { weight: 1, thing: 'links', forMs: [500, 3 * leaseMs] },
   'lose-to-peer': { weight: 2, thing: 'way', forMs: [500, 2 * leaseMs] },
   'lose-to-etcd': { weight: 1, thing: 'way', forMs: [500, 2 * leaseMs] },
   'lose-to-store': { weight: 1, thing: 'way', forMs: [500, 2 * leaseMs] },
@@ -62,8 +62,8 @@ export interface Step {
 
 export type Round = readonly Step[];
 
-const stepsMin = 3;
-const stepsMax = 7;
+const stepsMin = 2;
+const stepsMax = 6;
 /** Steps of a round that are done to the same host: trouble seldom comes alone. */
 const shareOfVictim = 0.5;
 const beginsWithinMs = 4000;

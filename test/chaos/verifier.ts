@@ -10,7 +10,6 @@ import type { DiskLoad } from './disk-load.ts';
 import type { Errands } from './errands.ts';
 import type { FileLoad } from './file-load.ts';
 import type { Host } from './host.ts';
-import { Interrupted } from './chronicle.ts';
 
 const readSectors = 512;
 const pollMs = 200;
@@ -24,6 +23,8 @@ export interface VerifierDeps {
   readonly disks: readonly DiskLoad[];
   readonly files: readonly FileLoad[];
   readonly errands: Errands;
+  /** Aborted when all is being taken away: what fails then tells nothing. */
+  readonly signal: AbortSignal;
 }
 
 export class Verifier {
@@ -70,9 +71,9 @@ export class Verifier {
     try {
       await act();
     } catch (error) {
-      if (error instanceof Interrupted || error instanceof Error)
-        this.#deps.chronicle.find(`${what} can't be looked at: ${error.message}`);
-      else throw error;
+      const { chronicle, signal } = this.#deps;
+      if (!signal.aborted)
+        chronicle.find(`${what} can't be looked at: ${(error as Error).message}`);
     }
   }
 
