@@ -24,12 +24,6 @@ export interface Write {
   readonly count: number;
 }
 
-export interface Found {
-  readonly version: number;
-  readonly first: number;
-  readonly count: number;
-}
-
 export class DiskRecord {
   readonly disk: number;
   readonly sectors: number;
@@ -123,25 +117,25 @@ export class DiskRecord {
 
   /** What is wrong with what was read of a range that the caller has taken. */
   look(first: number, bytes: Buffer): string[] {
-    const found = this.decode(first, bytes);
+    const found = this.#decode(first, bytes);
     const wrong = found.flatMap((each, index) => {
       const sector = first + index;
       if (typeof each === 'string') return [`${this.#name(sector)}: ${each}`];
       return this.#judge(sector, each.version);
     });
-    return [...wrong, ...this.torn(first, found)];
+    return [...wrong, ...this.#torn(first, found)];
   }
 
   /** What is wrong with a disk as it was at a moment between two that are known. */
   lookAt(bytes: Buffer, sure: Uint32Array, lastVersion: number): string[] {
-    const found = this.decode(0, bytes);
+    const found = this.#decode(0, bytes);
     const wrong = found.flatMap((each, sector) => {
       if (typeof each === 'string') return [`${this.#name(sector)}: ${each}`];
       const least = sure[sector] as number;
       if (each.version >= least && each.version <= lastVersion) return [];
       return [`${this.#name(sector)}: ${each.version}, not ${least}..${lastVersion}`];
     });
-    return [...wrong, ...this.torn(0, found)];
+    return [...wrong, ...this.#torn(0, found)];
   }
 
   #judge(sector: number, version: number): string[] {
@@ -165,7 +159,7 @@ export class DiskRecord {
   }
 
   /** A write is in all of a block that it covers and nobody has written since, or in nothing of it. */
-  torn(first: number, found: readonly (Found | string)[]): string[] {
+  #torn(first: number, found: readonly (Write | string)[]): string[] {
     const wrong: string[] = [];
     for (const [index, each] of found.entries()) {
       if (typeof each === 'string' || each.version === 0) continue;
@@ -186,7 +180,7 @@ export class DiskRecord {
   }
 
   /** Sector by sector: the write, or what makes it nobody's. */
-  decode(first: number, bytes: Buffer): (Found | string)[] {
+  #decode(first: number, bytes: Buffer): (Write | string)[] {
     return Array.from({ length: bytes.length / sectorBytes }, (_, index) => {
       const sector = bytes.subarray(index * sectorBytes, (index + 1) * sectorBytes);
       if (sector.readUInt32LE(0) === 0 && sector.every((byte) => byte === 0))

@@ -34,15 +34,13 @@ interface Pending {
 export class Stalls implements Disposable {
   readonly #chronicle: Chronicle;
   readonly #pending = new Set<Pending>();
+  /** All at which a call was made. */
+  readonly #hosts = new Set<Watched>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(chronicle: Chronicle) {
     this.#chronicle = chronicle;
     this.#timer = setInterval(() => this.#look(), lookMs);
-  }
-
-  get pending(): number {
-    return this.#pending.size;
   }
 
   /** Until the function that this gives is called. */
@@ -56,6 +54,7 @@ export class Stalls implements Disposable {
       isJudged: false,
     };
     this.#pending.add(pending);
+    this.#hosts.add(host);
     return () => {
       this.#pending.delete(pending);
       this.#chronicle.took(what, pending.fromMs);
@@ -89,11 +88,20 @@ export class Stalls implements Disposable {
       pending.isSilent = false;
       this.#chronicle.note(`${what} hangs for ${seconds} s: ${[...new Set(whys)].join('; ')}`);
       this.#chronicle.count('looks at long waits, which were explained');
+    } else if (await this.#isExplainedElsewhere(host)) {
+      this.#chronicle.count('known: long waits that only the owner explained');
     } else if (!pending.isSilent) pending.isSilent = true;
     else {
       pending.isJudged = true;
       this.#chronicle.find(`${what} hangs for ${seconds} s ${silence}`);
     }
+  }
+
+  /** A host that forwards does not know what its requests wait for at the owner. This is known. */
+  async #isExplainedElsewhere(host: Watched): Promise<boolean> {
+    const others = [...this.#hosts].filter((other) => other !== host);
+    const asked = others.map((other) => other.whatItWaitsFor().catch(() => []));
+    return (await Promise.all(asked)).some((whys) => whys.length > 0);
   }
 
   /** What still hangs. */
