@@ -27,6 +27,7 @@ import type { FileLocks } from '../file-locks.ts';
 import { errnoOf, handlers, unanswered } from './dispatch.ts';
 import { errno } from './errno.ts';
 import { negotiate } from './negotiation.ts';
+import { foldersOf, HeldFolders } from './held-folders.ts';
 import { LockWaits } from './lock-waits.ts';
 import { OpenHandles } from './open-handles.ts';
 import { SeenVersions } from './seen-versions.ts';
@@ -76,6 +77,7 @@ export class FuseSession {
   #underWay = 0;
   #whenIdle: (() => void) | undefined;
   readonly #toldFiles: ToldFiles;
+  readonly #folders = new HeldFolders();
   readonly #refreshing = new Map<Ino, Promise<void>>();
   #notifying = Promise.resolve();
 
@@ -155,7 +157,10 @@ export class FuseSession {
   /** The kernel forgets a name. The same holds for requests on names of `parent`. */
   invalidateEntry(parent: Ino, name: string): Promise<void> {
     const payload = invalidateEntryPayload(parent, name);
-    return this.#inTurn(() => this.#notifyNow(notifyCode.invalidateEntry, payload));
+    return this.#inTurn(async () => {
+      await this.#folders.free(parent);
+      await this.#notifyNow(notifyCode.invalidateEntry, payload);
+    });
   }
 
   /** The kernel sends again what another process had read and not answered (Linux 6.9). */
@@ -205,8 +210,10 @@ export class FuseSession {
       call.begin();
       const handler = handlers.get(code);
       if (handler === undefined || this.#state !== 'serving') return this.#control(slot, code);
+      const folders = foldersOf(call);
       const result = handler(call);
       if (!isPending(result)) return this.#reply(slot, result);
+      this.#folders.hold(folders, result);
       result.then(
         (bytes) => this.#reply(slot, bytes),
         (error: unknown) => this.#fail(slot, code, error),
