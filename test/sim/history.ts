@@ -223,6 +223,11 @@ export class History {
     this.#unflushed = [];
   }
 
+  /** Nobody knows whether it will: who asked for it has died. */
+  mayBeReplaced(values: readonly number[]): void {
+    for (const [unit, value] of values.entries()) this.beginWrite(unit, 1, value);
+  }
+
   /** From here on it holds these values, whatever was; what is under way may still come. */
   #begin(values: readonly number[]): void {
     const now = this.#scheduler.tick();

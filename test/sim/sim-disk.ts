@@ -165,7 +165,9 @@ export class SimDisk {
       const rolled = rolling().catch((error: unknown) => {
         refusal = error;
       });
-      await Promise.race([rolled, daemon.process.died]);
+      const outcome = daemon.process.died.then(() => 'unknown');
+      if ((await Promise.race([rolled, outcome])) === 'unknown')
+        this.history.mayBeReplaced(kept.values ?? []);
       if (refusal !== undefined && !isRefusal(refusal)) throw refusal as Error;
       const values = await this.#readAll(() => this.#world.anyHost());
       if (values.every((value, unit) => value === kept.values?.[unit]))
