@@ -61,6 +61,17 @@ const find = async (target: Target, inputs = 5000) => {
   return (await fuzz(target, Object.values(target.samples), options)).finding;
 };
 
+/** What was taken in memory is not seen where garbage is collected in the same moment. */
+async function isConvicted(target: Target, input: Uint8Array): Promise<boolean> {
+  for (let attempt = 0; attempt < 10; attempt += 1)
+    try {
+      await judge(target, input);
+    } catch {
+      return true;
+    }
+  return false;
+}
+
 describe('a decoder is convicted that', () => {
   const wrong: Record<string, (count: number, input: Uint8Array) => void> = {
     'reads beyond its input': (count, input) => void viewOf(input).getUint8(4 + count),
@@ -82,7 +93,7 @@ describe('a decoder is convicted that', () => {
       const finding = await find(target);
       assert.ok(finding, 'it is found');
       assert.ok(finding.input.length <= 9, `${finding.input.length} bytes are left`);
-      await assert.rejects(judge(target, finding.input));
+      assert.ok(await isConvicted(target, finding.input));
       const report = describeFinding(target, seed, finding);
       const hex = Buffer.from(finding.input).toString('hex');
       assert.match(report, new RegExp(`--decoder toy --input '${hex}'`));
