@@ -110,6 +110,7 @@ export class SimDisk {
         how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
       );
       this.#tell(host, `${how} done`);
+      this.#holders();
       this.history.endFlush(began);
       this.#world.counts.flushes += 1;
     });
