@@ -10,6 +10,8 @@
  *               next one, which everybody who asks shares
  */
 
+import type { TenureStart } from '../core/changes.ts';
+import { withStart } from '../core/changes.ts';
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { TaskGroup } from '../core/task-group.ts';
@@ -17,6 +19,7 @@ import type { BlobStore } from '../ports/blob-store.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { ChangesSoFar } from '../ports/object-driver.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Janitor } from './janitor.ts';
 import type { Manifest, Piece } from './manifest.ts';
@@ -52,6 +55,8 @@ export class Committer implements BudgetHolder {
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   #lastVersion: number;
+  readonly #starts: readonly TenureStart[];
+  #changes: number;
   #isChanged = false;
   #isTimed = false;
   /** Commits that failed since the last one that worked. */
@@ -69,7 +74,10 @@ export class Committer implements BudgetHolder {
     this.#tenure = tenure;
     this.#pieces = pieces;
     this.#readsEnded = readsEnded;
-    this.#lastVersion = pieces.manifest.version;
+    const { version, changes, starts } = pieces.manifest;
+    this.#lastVersion = version;
+    this.#changes = changes;
+    this.#starts = withStart(starts, { epoch: tenure.epoch, after: changes });
     this.#signal = AbortSignal.any([this.#stop.signal, tenure.signal]);
     this.#tasks = new TaskGroup((error) => {
       if (!this.#signal.aborted)
@@ -81,13 +89,22 @@ export class Committer implements BudgetHolder {
     return this.#isChanged;
   }
 
-  /** The pieces were changed: they are committed by themselves after the delay. */
-  noteChange(): void {
+  get changes(): ChangesSoFar {
+    return { last: this.#changes, starts: this.#starts };
+  }
+
+  /**
+   * The pieces were changed: they are committed by themselves after the delay. Gives the change's
+   * number.
+   */
+  noteChange(): number {
+    this.#changes += 1;
     if (!this.#isChanged) {
       this.#isChanged = true;
       this.#deps.budget.join(this);
     }
     this.#commitLater();
+    return this.#changes;
   }
 
   commitSoon(): void {
@@ -139,6 +156,7 @@ export class Committer implements BudgetHolder {
     this.#signal.throwIfAborted();
     const { sizeBytes } = this.#pieces;
     const taken = this.#pieces.take();
+    const history = { changes: this.#changes, starts: this.#starts };
     this.#isChanged = false;
     // Each attempt has names of its own: none is ever written twice with different content.
     this.#lastVersion += 1;
@@ -146,7 +164,7 @@ export class Committer implements BudgetHolder {
     const bodies = new Map<string, Uint8Array>();
     try {
       const pieces = await this.#putPieces(taken, version, bodies);
-      await this.#replaceManifest({ version, sizeBytes, pieces }, bodies);
+      await this.#replaceManifest({ version, sizeBytes, pieces, ...history }, bodies);
     } catch (error) {
       this.#goBack(error);
       throw error;

@@ -143,7 +143,7 @@ export class FileDriver implements ObjectDriver {
       if (piece && key !== undefined)
         await this.#store.put(key, await this.#cache.read(piece, signal), { signal });
     }
-    const manifest = encodeManifest({ version, sizeBytes, pieces: copied });
+    const manifest = encodeManifest({ ...emptyManifest, version, sizeBytes, pieces: copied });
     await this.#deps.heads.commitHead(objectId, epoch, manifest);
   }
 

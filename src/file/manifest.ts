@@ -3,6 +3,8 @@
  * reader and a crash see one version or the next.
  */
 
+import type { TenureStart } from '../core/changes.ts';
+import { areStarts } from '../core/changes.ts';
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
@@ -22,9 +24,18 @@ export interface Manifest {
   readonly sizeBytes: number;
   /** By index; null: a hole. Fewer than the size asks for: the rest are holes. */
   readonly pieces: readonly (Piece | null)[];
+  /** Changes of the file that it holds, and the newest tenures that made them. */
+  readonly changes: number;
+  readonly starts: readonly TenureStart[];
 }
 
-export const emptyManifest: Manifest = { version: 0, sizeBytes: 0, pieces: [] };
+export const emptyManifest: Manifest = {
+  version: 0,
+  sizeBytes: 0,
+  pieces: [],
+  changes: 0,
+  starts: [],
+};
 
 /** All pieces of an object, of whatever version. */
 export const piecePrefix = (id: ObjectId) => `file/${id}/`;
@@ -40,8 +51,9 @@ export function epochOfKey(key: string): number | undefined {
   return epoch === undefined ? undefined : Number(epoch);
 }
 
-export function encodeManifest(manifest: Manifest): Uint8Array {
-  return encodeRecord(manifest);
+export function encodeManifest({ changes, starts, ...rest }: Manifest): Uint8Array {
+  const told = starts.map(({ epoch, after }) => [epoch, after]);
+  return encodeRecord({ ...rest, ...(told.length > 0 && { changes, starts: told }) });
 }
 
 /** Throws `corrupt`. */
@@ -51,7 +63,19 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
   const sizeBytes = fields.count('sizeBytes');
   if (sizeBytes > limits.promoteBytes || pieces.length > Math.ceil(sizeBytes / limits.pieceBytes))
     throw new StorageError('corrupt', 'manifest of a file: size and pieces do not fit');
-  return { version: fields.count('version'), sizeBytes, pieces };
+  const isTold = fields.has('starts');
+  const starts = isTold ? fields.list('starts').map(decodeStart) : [];
+  if (!areStarts(starts) || isTold !== starts.length > 0)
+    throw new StorageError('corrupt', 'manifest of a file: starts of tenures are out of order');
+  const changes = isTold ? fields.count('changes') : 0;
+  return { version: fields.count('version'), sizeBytes, pieces, changes, starts };
+}
+
+function decodeStart(found: unknown): TenureStart {
+  const [epoch, after] = Array.isArray(found) ? (found as unknown[]) : [];
+  if (!isCount(epoch, 0xffff_ffff) || !isCount(after, Number.MAX_SAFE_INTEGER))
+    throw new StorageError('corrupt', 'manifest of a file: the start of a tenure is not valid');
+  return { epoch, after };
 }
 
 function isCount(value: unknown, max: number): value is number {

@@ -13,7 +13,7 @@ import { StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
-import type { DataObject } from '../ports/data-object.ts';
+import type { ChangesSoFar, DrivenObject } from '../ports/object-driver.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { CommitterDeps } from './committer.ts';
 import { Committer } from './committer.ts';
@@ -32,7 +32,7 @@ interface Edit {
   readonly apply: (bases: (piece: Piece) => Uint8Array) => void;
 }
 
-export class SmallFile implements DataObject {
+export class SmallFile implements DrivenObject {
   readonly id: ObjectId;
   readonly #deps: CommitterDeps;
   readonly #tenure: Tenure;
@@ -58,6 +58,14 @@ export class SmallFile implements DataObject {
     this.#signal = AbortSignal.any([this.#stop.signal, tenure.signal]);
   }
 
+  get epoch(): number {
+    return this.#tenure.epoch;
+  }
+
+  get changes(): ChangesSoFar {
+    return this.#committer.changes;
+  }
+
   size(): number {
     return this.#pieces.sizeBytes;
   }
@@ -72,7 +80,7 @@ export class SmallFile implements DataObject {
     return this.#readFrom(offset, into.subarray(0, bytes), 0);
   }
 
-  write(offset: number, data: Uint8Array): Eventually<void> {
+  write(offset: number, data: Uint8Array): Eventually<number> {
     this.#assertOpen();
     if (offset + data.length > limits.promoteBytes) throw tooLarge();
     const parts = partsOf(offset, data.length);
@@ -83,7 +91,7 @@ export class SmallFile implements DataObject {
     });
   }
 
-  trim(offset: number, length: number): Eventually<void> {
+  trim(offset: number, length: number): Eventually<number> {
     this.#assertOpen();
     const parts = () => partsOf(offset, Math.min(length, this.size() - offset));
     return this.#change({
@@ -92,7 +100,7 @@ export class SmallFile implements DataObject {
     });
   }
 
-  resize(bytes: number): Eventually<void> {
+  resize(bytes: number): Eventually<number> {
     this.#assertOpen();
     if (bytes > limits.promoteBytes) throw tooLarge();
     const cut = () => partsOf(bytes, this.size() - bytes);
@@ -203,7 +211,7 @@ export class SmallFile implements DataObject {
     };
   }
 
-  #change(edit: Edit): Eventually<void> {
+  #change(edit: Edit): Eventually<number> {
     const { budget, cache } = this.#deps;
     if (this.#changesWaiting === 0) {
       const isInMemory = edit.bases().every((piece) => cache.peek(piece));
@@ -220,7 +228,7 @@ export class SmallFile implements DataObject {
     return change;
   }
 
-  async #changeLater(edit: Edit): Promise<void> {
+  async #changeLater(edit: Edit): Promise<number> {
     const { budget } = this.#deps;
     const fetched = new Map<string, Uint8Array>();
     let held = 0;
@@ -240,16 +248,17 @@ export class SmallFile implements DataObject {
       }
       this.#signal.throwIfAborted();
       const unused = held - edit.cost();
-      this.#apply(edit, ({ key }) => fetched.get(key) as Uint8Array);
+      const change = this.#apply(edit, ({ key }) => fetched.get(key) as Uint8Array);
       held = unused;
+      return change;
     } finally {
       budget.release(held);
     }
   }
 
-  #apply(edit: Edit, bases: (piece: Piece) => Uint8Array): void {
+  #apply(edit: Edit, bases: (piece: Piece) => Uint8Array): number {
     edit.apply(bases);
-    this.#committer.noteChange();
+    return this.#committer.noteChange();
   }
 
   #assertOpen(): void {

@@ -3,9 +3,9 @@
  * as a whole in the registry by a transaction that compares the epoch. Little-endian.
  *
  *     0  u32  magic "WHED"
- *     4  u16  version (2)
+ *     4  u16  version: 3, or 2 where there are no starts of tenures
  *     6  u8   level of the root page
- *     7  u8   reserved, zero
+ *     7  u8   number of starts of tenures
  *     8  u32  epoch of the tenure that committed it
  *    12  u32  number of tail ranges
  *    16  u64  size of the volume, bytes
@@ -18,22 +18,28 @@
  *        segments committed after the map's checkpoint, in the order in which they are applied to it
  *     …  usage: places of the pieces of the table of live bytes by segment
  *     …  ancestors: ids, 16 B each: what the volume is a clone of, what that is a clone of, and so on
+ *     …  starts: u32 epoch, u64 journal sequence: of the newest tenures, the last record that each
+ *        began with
  *     …  u32  CRC-32C of all before it
  */
 
+import type { TenureStart } from '../core/changes.ts';
+import { areStarts } from '../core/changes.ts';
 import { StorageError } from '../core/errors.ts';
 import type { ObjectId } from '../core/units.ts';
 import { objectId } from '../core/units.ts';
 import type { Checksum } from '../ports/checksum.ts';
-import { countAt, isZero } from './fields.ts';
+import { countAt } from './fields.ts';
 import { pageLevelsMax } from './map-page.ts';
 import { isHole, placeBytes, placeOrigin, placeWords, setOrigin } from './place.ts';
 
 const magic = 0x4445_4857;
-const version = 2;
+const version = 3;
+const versionWithoutStarts = 2;
 const fixedBytes = 72;
 const rangeBytes = 16;
 const idBytes = 16;
+const startBytes = 12;
 
 export interface SegmentRange {
   readonly epoch: number;
@@ -55,6 +61,7 @@ export interface Head {
   readonly usage: Uint32Array;
   /** By origin, from 1 on. */
   readonly ancestors: readonly ObjectId[];
+  readonly starts: readonly TenureStart[];
 }
 
 export const emptyHead: Head = {
@@ -67,6 +74,7 @@ export const emptyHead: Head = {
   tail: [],
   usage: new Uint32Array(0),
   ancestors: [],
+  starts: [],
 };
 
 /** The head of a new volume that begins as `parent` was when `kept` was its head. */
@@ -81,6 +89,7 @@ export function cloneHead(kept: Head, parent: ObjectId): Head {
     tail: kept.tail.map((range) => ({ ...range, origin: range.origin + 1 })),
     usage: new Uint32Array(0),
     ancestors: [parent, ...kept.ancestors],
+    starts: [],
   };
 }
 
@@ -91,12 +100,14 @@ export function encodeHead(head: Head, checksum: Checksum): Uint8Array {
       head.tail.length * rangeBytes +
       usageCount * placeBytes +
       head.ancestors.length * idBytes +
+      head.starts.length * startBytes +
       4,
   );
   const view = new DataView(bytes.buffer);
   view.setUint32(0, magic, true);
-  view.setUint16(4, version, true);
+  view.setUint16(4, head.starts.length > 0 ? version : versionWithoutStarts, true);
   view.setUint8(6, head.rootLevel);
+  view.setUint8(7, head.starts.length);
   view.setUint32(8, head.epoch, true);
   view.setUint32(12, head.tail.length, true);
   view.setBigUint64(16, BigInt(head.volumeBytes), true);
@@ -122,6 +133,11 @@ export function encodeHead(head: Head, checksum: Checksum): Uint8Array {
     bytes.set(Buffer.from(id, 'hex'), at);
     at += idBytes;
   }
+  for (const { epoch, after } of head.starts) {
+    view.setUint32(at, epoch, true);
+    view.setBigUint64(at + 4, BigInt(after), true);
+    at += startBytes;
+  }
   view.setUint32(at, checksum.crc32c(bytes.subarray(0, at)), true);
   return bytes;
 }
@@ -135,19 +151,21 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
   if (bytes.length < fixedBytes + 4) corrupt('too short');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(0, true) !== magic) corrupt('wrong magic');
-  if (view.getUint16(4, true) !== version) corrupt('unknown version');
+  const startCount = view.getUint8(7);
+  if (view.getUint16(4, true) !== (startCount > 0 ? version : versionWithoutStarts))
+    corrupt('unknown version');
   const end = bytes.length - 4;
   if (view.getUint32(end, true) !== checksum.crc32c(bytes.subarray(0, end)))
     corrupt('wrong checksum');
   const rootLevel = view.getUint8(6);
   if (rootLevel >= pageLevelsMax) corrupt('level out of range');
-  if (!isZero(view, 7, 8)) corrupt('reserved bytes are used');
   const ranges = view.getUint32(12, true);
   const pieces = view.getUint32(64, true);
   const ancestorCount = view.getUint32(68, true);
   const usageAt = fixedBytes + ranges * rangeBytes;
   const ancestorsAt = usageAt + pieces * placeBytes;
-  if (end !== ancestorsAt + ancestorCount * idBytes) corrupt('wrong length');
+  const startsAt = ancestorsAt + ancestorCount * idBytes;
+  if (end !== startsAt + startCount * startBytes) corrupt('wrong length');
   const words = (at: number, count: number) =>
     Uint32Array.from({ length: count }, (_, word) => view.getUint32(at + word * 4, true));
   const count = (at: number) => countAt(view, at) ?? corrupt('a number is too large');
@@ -164,6 +182,11 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
     const from = ancestorsAt + index * idBytes;
     return objectId(Buffer.from(bytes.subarray(from, from + idBytes)).toString('hex'));
   });
+  const starts = Array.from({ length: startCount }, (_, index) => {
+    const from = startsAt + index * startBytes;
+    return { epoch: view.getUint32(from, true), after: count(from + 4) };
+  });
+  if (!areStarts(starts)) corrupt('starts of tenures are out of order');
   return {
     rootLevel,
     epoch: view.getUint32(8, true),
@@ -174,5 +197,6 @@ export function decodeHead(bytes: Uint8Array, checksum: Checksum): Head {
     tail,
     usage: words(usageAt, pieces * placeWords),
     ancestors,
+    starts,
   };
 }

@@ -8,15 +8,16 @@
  *    24  u32  generation: grows whenever the sender lost the answer of a request; of a replica: the
  *             number of its copy
  *    28  u32  epoch (of some kinds)
- *    32  u64  offset, or sequence
+ *    32  u64  offset, sequence, or number of a change
  *    40  u64  length, or size
  *
  * Answer, 32 bytes:
  *
  *     0  u64  size of the object, bytes
  *     8  u64  bytes that it takes
- *    16  f64  the result: a count, an offset, a sequence; -1: none
- *    24  u32  epoch
+ *    16  f64  the result: a count, an offset, a sequence, the number of the change that was made;
+ *             -1: none
+ *    24  u32  epoch of the tenure that answers (0: not told)
  *    28  u8   1: a volume, 0: a file
  *    29  3 B  reserved, zero
  */
@@ -38,8 +39,13 @@ export const peerKind = {
   seekHole: 7,
   flush: 8,
   sync: 9,
-  /** Writes at `offset` if that is the end; the result is 1 then, and 0 otherwise. */
+  /**
+   * Writes at `offset` if that is the end; the result is 0 otherwise, else the number of the change;
+   * 1 for a sender whose `length` is 0: it knows no numbers of changes.
+   */
   append: 10,
+  /** Whether the change of that epoch, with the number `offset`, is there still: 1, or 0. */
+  hasChange: 11,
   /** Of a move, from the owner-to-be to the owner. */
   movePrepare: 16,
   movePark: 17,

@@ -342,7 +342,7 @@ export class WharfFileSystem implements FileSystem {
       );
     const { handle } = file;
     const written = options.append === true ? handle.append(data) : handle.write(offset, data);
-    return chain(written, () => this.#noteChange(file));
+    return chain<unknown, void>(written, () => this.#noteChange(file));
   }
 
   #noteChange(file: OpenFile): void {

@@ -50,7 +50,12 @@ export interface JournalOptions {
 }
 
 /** What replay hands out; `file` and `offset` say where the payload lies. */
-export type JournalRecord = { readonly sequence: number; readonly volumeBytes: number } & (
+export type JournalRecord = {
+  /** Of the tenure that wrote it. */
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly volumeBytes: number;
+} & (
   | {
       readonly kind: 'write';
       readonly block: number;
@@ -398,11 +403,11 @@ export class Journal {
 }
 
 function toRecord({ header, file, payloadOffset: offset }: FoundRecord): JournalRecord {
-  const { kind, sequence, volumeBytes, block, count, checksums } = header;
-  if (kind === 'write')
-    return { kind, sequence, volumeBytes, block, count, checksums, file, offset };
-  if (kind === 'trim') return { kind, sequence, volumeBytes, block, count };
-  if (checksums.length === 0) return { kind, sequence, volumeBytes };
+  const { kind, epoch, sequence, volumeBytes, block, count, checksums } = header;
+  const any = { epoch, sequence, volumeBytes };
+  if (kind === 'write') return { ...any, kind, block, count, checksums, file, offset };
+  if (kind === 'trim') return { ...any, kind, block, count };
+  if (checksums.length === 0) return { ...any, kind };
   const tail = { block, checksum: checksums[0] as number, file, offset };
-  return { kind, sequence, volumeBytes, tail };
+  return { ...any, kind, tail };
 }

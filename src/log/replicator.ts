@@ -106,14 +106,16 @@ export class Replicator {
     this.#tasks.run(() => this.#keep());
   }
 
-  /** Changes up to this sequence may be acknowledged, though not as durable, once it resolves. */
-  written(sequence: number): Eventually<void> {
-    // A trim of what was never written: there is nothing that could be lost.
-    if (this.#state === 'unchanged' && sequence === this.#openedAt) return;
+  /** Changes up to `sequence`, which it gives, may be acknowledged, though not as durable. */
+  written(sequence: number): Eventually<number> {
+    // A change that changes nothing: there is nothing that could be lost.
+    if (sequence === 0 || (this.#state === 'unchanged' && sequence === this.#openedAt))
+      return sequence;
     this.start();
     this.#needed?.note();
     this.#joining?.note();
-    if (!this.#has(sequence, 'appended')) return this.#until(() => this.#has(sequence, 'appended'));
+    if (this.#has(sequence, 'appended')) return sequence;
+    return this.#until(() => this.#has(sequence, 'appended'), sequence);
   }
 
   /** They may be acknowledged as durable once it resolves and the local journal is synced. */
@@ -268,13 +270,14 @@ export class Replicator {
     return needed[what] >= sequence;
   }
 
-  async #until(isDue: () => boolean): Promise<void> {
-    if (isDue()) return;
+  async #until(isDue: () => boolean, result = 0): Promise<number> {
+    if (isDue()) return result;
     const { signal } = this.#deps;
     signal.throwIfAborted();
     await new Promise<void>((done, failed) => {
       this.#waiters.push({ isDue, done, failed });
     });
+    return result;
   }
 
   #wake(): void {

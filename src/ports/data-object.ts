@@ -31,17 +31,20 @@ export interface DataObject {
    */
   read(offset: number, into: Uint8Array): Eventually<number>;
 
-  /** Writes all of `data`; grows the object where the range passes its end. */
-  write(offset: number, data: Uint8Array): Eventually<void>;
+  /**
+   * Writes all of `data`; grows the object where the range passes its end. This and the other
+   * changes give their number (core/changes.ts), 0 where nothing had to be changed.
+   */
+  write(offset: number, data: Uint8Array): Eventually<number>;
 
   /**
    * The range reads as zeroes afterwards and its space is given back. Size stays; what lies
    * beyond the end is ignored.
    */
-  trim(offset: number, length: number): Eventually<void>;
+  trim(offset: number, length: number): Eventually<number>;
 
   /** Sets the size in bytes. What is cut off is gone: growing again shows zeroes. */
-  resize(bytes: number): Eventually<void>;
+  resize(bytes: number): Eventually<number>;
 
   /**
    * The first offset at or after `offset` that lies in data, or in a hole; `undefined` where there

@@ -3,7 +3,8 @@
 import type { ErrorCode } from '../core/errors.ts';
 import { isStorageError, StorageError } from '../core/errors.ts';
 import type { HostId } from '../core/units.ts';
-import type { DataObject } from '../ports/data-object.ts';
+import type { Log } from '../ports/log.ts';
+import type { DrivenObject } from '../ports/object-driver.ts';
 import type { ObjectKind } from '../ports/objects.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Threshold } from '../registry/object-records.ts';
@@ -12,7 +13,7 @@ import type { RemoteObject } from './peers/remote-object.ts';
 
 export interface Here {
   readonly where: 'here';
-  readonly object: DataObject;
+  readonly object: DrivenObject;
   readonly kind: ObjectKind;
   readonly tenure: Tenure & { end(reason: StorageError): void };
   /** The lease that the tenure was claimed under. */
@@ -36,6 +37,8 @@ export interface RoutedDeps {
   readonly promote: (file: Here) => Promise<Here>;
   /** A request was served by the object's owner. */
   readonly noteForwarded: (what: 'read' | 'write', by: There) => void;
+  readonly host: HostId;
+  readonly log: Log;
 }
 
 /** Gives what serves the object from then on; `resolve`: whoever does after `stale`, waited for. */

@@ -137,7 +137,7 @@ export class ClusterCare {
     to: SnapshotRecord | 'nothing',
     before: Pick<SnapshotRecord, 'name' | 'createdNs'> | undefined,
   ): Promise<void> {
-    await object.sync();
+    await object.settle();
     let failure: { readonly error: unknown } | undefined;
     await object.change(async (backing, resolve) => {
       try {

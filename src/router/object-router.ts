@@ -249,6 +249,8 @@ export class ObjectRouter implements Objects {
     }
     const { clock, records, volumes, files, log } = this.#deps;
     const object: RoutedObject = new RoutedObject(id, backing, {
+      host: this.#deps.host,
+      log,
       resolve: async (stale) => {
         await letGo(stale);
         return this.#ownership.connect(id);
@@ -343,14 +345,34 @@ export class ObjectRouter implements Objects {
   }
 
   async #closeIdle(id: ObjectId): Promise<void> {
-    await this.#inTurn(id, async () => {
+    const closing = async () => {
       const entry = this.#entries.get(id);
       if (!entry || entry.uses > 0) return;
       await entry.object.close();
       this.#end(id, entry);
-    }).catch((error: unknown) => {
-      this.#deps.log.warn({ object: id, error: String(error) }, 'idle object could not be closed');
-    });
+    };
+    const flushed = this.#flushIdle(id);
+    await flushed
+      .then(() => this.#inTurn(id, closing))
+      .catch((error: unknown) => {
+        this.#deps.log.warn(
+          { object: id, error: String(error) },
+          'idle object could not be closed',
+        );
+      });
+  }
+
+  /** What others have acknowledged of it is known as long as it is open. */
+  async #flushIdle(id: ObjectId): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (!entry || entry.object.isFlushed) return;
+    // Its owner may be away for long.
+    this.#idle.delete(id);
+    try {
+      await entry.object.flush();
+    } finally {
+      if (entry.uses === 0 && this.#entries.get(id) === entry) this.#idle.add(id);
+    }
   }
 
   async #closeEntry(id: ObjectId, entry: Entry): Promise<void> {

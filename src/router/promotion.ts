@@ -23,7 +23,7 @@ export async function promoteFile(deps: PromotionDeps, file: Here): Promise<Here
   await object.flush();
   // Whatever an earlier attempt left.
   await volumes.delete(tenure.objectId);
-  await volumes.create(tenure);
+  await volumes.create(tenure, object.changes);
   const volume = await volumes.open(tenure);
   try {
     await copy(object, volume);

@@ -13,17 +13,21 @@
  */
 
 import { isStorageError, StorageError } from '../core/errors.ts';
+import { isThere } from '../core/changes.ts';
 import type { Eventually } from '../core/eventually.ts';
-import { chain, isPending } from '../core/eventually.ts';
+import { isPending } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
 import type { ObjectId } from '../core/units.ts';
 import type { DataObject } from '../ports/data-object.ts';
+import type { DrivenObject } from '../ports/object-driver.ts';
 import type { ObjectHandle, ObjectKind } from '../ports/objects.ts';
 import type { Backing, Change, Here, RoutedDeps, There } from './backing.ts';
 import { isReroutable } from './backing.ts';
 import { RemoteObject } from './peers/remote-object.ts';
+import type { Claim } from './unflushed.ts';
+import { Unflushed } from './unflushed.ts';
 
-type Request<T> = (object: DataObject) => Eventually<T>;
+type Request<T> = (object: Backing['object']) => Eventually<T>;
 
 export class RoutedObject implements ObjectHandle {
   readonly id: ObjectId;
@@ -34,12 +38,13 @@ export class RoutedObject implements ObjectHandle {
   #held: Promise<void> | undefined;
   #isClosed = false;
   #localRequests = 0;
+  readonly #unflushed = new Unflushed();
   /** The end of the appends that are under way. */
   #appending = Promise.resolve();
 
   constructor(id: ObjectId, backing: Backing, deps: RoutedDeps) {
     this.id = id;
-    this.#backing = backing;
+    this.#backing = this.#known(backing);
     this.#deps = deps;
   }
 
@@ -55,6 +60,11 @@ export class RoutedObject implements ObjectHandle {
   /** Requests of this host's front ends so far. */
   get localRequests(): number {
     return this.#localRequests;
+  }
+
+  /** Nothing that was acknowledged to this host's front ends waits for a flush. */
+  get isFlushed(): boolean {
+    return this.#unflushed.isEmpty;
   }
 
   kind(): ObjectKind {
@@ -85,33 +95,38 @@ export class RoutedObject implements ObjectHandle {
    * An attempt that was not acknowledged may have been made all the same: the next one looks. What
    * other hosts append comes between by `serveAppend`.
    */
-  append(data: Uint8Array): Promise<void> {
+  async append(data: Uint8Array): Promise<void> {
+    if (data.length === 0) return;
     let tried: number | undefined;
-    const attempt = async (object: DataObject): Promise<boolean> => {
-      if (tried !== undefined && (await holds(object, tried, data))) return true;
-      tried = object.size();
-      if (object instanceof RemoteObject) return object.appendAt(tried, data);
-      await object.write(tried, data);
-      return true;
+    const attempt = async (object: DataObject): Promise<number> => {
+      const isMade = tried !== undefined && (await holds(object, tried, data));
+      if (!isMade) tried = object.size();
+      if (!isMade && object instanceof RemoteObject) return object.appendAt(tried as number, data);
+      // What has been made already is made again, to know of which tenure it is.
+      return object.write(tried as number, data);
     };
     return this.#appendInTurn(async () => {
       for (let isDone = false; !isDone; ) {
         while (this.#held || this.#outgrows(this.size() + data.length))
           await (this.#held ?? this.#grow());
-        isDone = await this.#run('write', attempt);
+        isDone = (await this.#run('write', attempt)) > 0;
         // Another host was faster: nothing was written.
         if (!isDone) tried = undefined;
       }
     });
   }
 
-  /** An append of another host, which believes that the end is there; false where it is not. */
-  serveAppend(offset: number, data: Uint8Array): Promise<boolean> {
+  /** An append of another host, which believes that the end is there; undefined where it is not. */
+  serveAppend<T>(
+    offset: number,
+    bytes: number,
+    append: (object: DrivenObject) => Eventually<T>,
+  ): Promise<T | undefined> {
     return this.#appendInTurn(() =>
-      this.serve((object) => {
-        if (object.size() !== offset) return false;
-        return chain(object.write(offset, data), () => true);
-      }, offset + data.length),
+      this.serve(
+        (object) => (object.size() === offset ? append(object) : undefined),
+        offset + bytes,
+      ),
     );
   }
 
@@ -128,18 +143,18 @@ export class RoutedObject implements ObjectHandle {
     return this.#run('read', (object) => object.read(offset, into));
   }
 
-  write(offset: number, data: Uint8Array): Eventually<void> {
+  write(offset: number, data: Uint8Array): Eventually<number> {
     if (this.#held) return this.#held.then(() => this.write(offset, data));
     if (this.#outgrows(offset + data.length))
       return this.#grow().then(() => this.write(offset, data));
     return this.#run('write', (object) => object.write(offset, data));
   }
 
-  trim(offset: number, length: number): Eventually<void> {
+  trim(offset: number, length: number): Eventually<number> {
     return this.#run('write', (object) => object.trim(offset, length));
   }
 
-  resize(bytes: number): Eventually<void> {
+  resize(bytes: number): Eventually<number> {
     if (this.#held) return this.#held.then(() => this.resize(bytes));
     if (this.#outgrows(bytes)) return this.#grow().then(() => this.resize(bytes));
     return this.#run('write', (object) => object.resize(bytes));
@@ -150,11 +165,43 @@ export class RoutedObject implements ObjectHandle {
   }
 
   async flush(): Promise<void> {
-    await this.#run('write', (object) => object.flush());
+    await this.#promise((object) => object.flush());
   }
 
   async sync(): Promise<void> {
+    await this.#promise((object) => object.sync());
+  }
+
+  /** As `sync`, where no user waits for it, and so nobody is promised anything. */
+  async settle(): Promise<void> {
     await this.#run('write', (object) => object.sync());
+  }
+
+  /** `failed`, once, where some of what was acknowledged before is lost. */
+  async #promise(flush: Request<void>): Promise<void> {
+    const claims = this.#unflushed.claims();
+    await this.#run('write', flush);
+    const lost: Claim[] = [];
+    for (const claim of claims) {
+      // Most times it is one tenure that has acknowledged and flushed.
+      const isServing = this.#backing.object.epoch === claim.epoch;
+      if (!isServing && !(await this.#isThere(claim))) lost.push(claim);
+    }
+    this.#unflushed.settle(claims);
+    if (lost.length === 0) return;
+    const hosts = [...new Set(lost.map(({ host }) => host))].join(' and ');
+    const what = `changes that were acknowledged and not flushed are lost with host ${hosts}`;
+    this.#deps.log.error({ object: this.id }, what);
+    throw new StorageError('failed', what);
+  }
+
+  /** Of a change that was acknowledged before a flush that has been done. */
+  #isThere(claim: Claim): Promise<boolean> {
+    return this.#runLater('look', (object) =>
+      object instanceof RemoteObject
+        ? object.hasChange(claim)
+        : isThere(object.changes.starts, claim),
+    );
   }
 
   /** No request passes any more; resolves when none is under way. */
@@ -180,7 +227,7 @@ export class RoutedObject implements ObjectHandle {
    * this host does not drive the object any more, `unavailable` where it may not know that yet: the
    * other host looks at the registry then.
    */
-  serve<T>(request: Request<T>, endBytes = 0): Eventually<T> {
+  serve<T>(request: (object: DrivenObject) => Eventually<T>, endBytes = 0): Eventually<T> {
     const backing = this.#backing;
     if (this.#held || this.#outgrows(endBytes))
       return (this.#held ?? this.#grow()).then(() => this.serve(request, endBytes));
@@ -201,7 +248,7 @@ export class RoutedObject implements ObjectHandle {
   }
 
   async #serveOn<T>(
-    request: Request<T>,
+    request: (object: DrivenObject) => Eventually<T>,
     endBytes: number,
     backing: Here,
     result: Promise<T>,
@@ -266,7 +313,7 @@ export class RoutedObject implements ObjectHandle {
 
   async #change(change: Change): Promise<void> {
     await this.#settled();
-    this.#backing = await change(this.#backing, this.#deps.resolve);
+    this.#backing = this.#known(await change(this.#backing, this.#deps.resolve));
   }
 
   async #settled(): Promise<void> {
@@ -291,7 +338,7 @@ export class RoutedObject implements ObjectHandle {
       if (this.#isClosed || !isReroutable(backing, error)) throw error;
       return this.#runLater(what, request);
     }
-    if (!isPending(result)) return result;
+    if (!isPending(result)) return this.#noted(what, backing, result);
     return this.#confirm(what, request, backing, result);
   }
 
@@ -305,7 +352,7 @@ export class RoutedObject implements ObjectHandle {
     try {
       const value = await this.#count(result);
       if (!backing.lease.isFresh()) await backing.lease.fresh();
-      return value;
+      return this.#noted(what, backing, value);
     } catch (error) {
       if (this.#isClosed || !isReroutable(backing, error)) throw error;
       return this.#runLater(what, request);
@@ -341,7 +388,7 @@ export class RoutedObject implements ObjectHandle {
         const value = await this.#count(request(backing.object));
         if (backing.where === 'here') await backing.lease.fresh();
         else if (what !== 'look') this.#deps.noteForwarded(what, backing);
-        return value;
+        return backing.where === 'here' ? this.#noted(what, backing, value) : value;
       } catch (error) {
         if (this.#isClosed || !isReroutable(backing, error)) throw error;
         await this.#reroute(backing);
@@ -353,7 +400,7 @@ export class RoutedObject implements ObjectHandle {
     if (this.#held || this.#backing !== stale) return;
     // Others under way with the same backing come here by themselves.
     const resolved = this.#deps.resolve(stale).then((backing) => {
-      this.#backing = backing;
+      this.#backing = this.#known(backing);
     });
     const held = resolved.catch(() => {});
     this.#held = held;
@@ -362,6 +409,19 @@ export class RoutedObject implements ObjectHandle {
     } finally {
       if (this.#held === held) this.#held = undefined;
     }
+  }
+
+  /** Of a change that this host acknowledges. */
+  #noted<T>(what: 'read' | 'write' | 'look', { object }: Here, result: T): T {
+    if (what === 'write' && typeof result === 'number')
+      this.#unflushed.note(object.epoch, result, this.#deps.host);
+    return result;
+  }
+
+  /** What another host acknowledges from now on is noted. */
+  #known(backing: Backing): Backing {
+    if (backing.where === 'there') backing.object.noteIn(this.#unflushed);
+    return backing;
   }
 
   #outgrows(bytes: number): boolean {

@@ -6,6 +6,8 @@
  * A write that covers a block in part reads the rest of it first. While it waits for that, others
  * may write the same block: so it looks again before it appends, and starts over if the block has
  * moved. Nothing is locked.
+ *
+ * Changes give the sequence of their last record; 0: there was nothing to do.
  */
 
 import { isStorageError, StorageError } from '../core/errors.ts';
@@ -54,22 +56,24 @@ export class BlockWriter {
     return this.#volumeBytes;
   }
 
-  write(offset: number, data: Uint8Array): Eventually<void> {
+  write(offset: number, data: Uint8Array): Eventually<number> {
     const end = offset + data.length;
     if (end > limits.volumeBytesMax)
       throw new StorageError('too_large', 'a volume has at most 64 TiB');
-    if (data.length === 0) return;
+    if (data.length === 0) return 0;
     if (offset % blockBytes !== 0 || data.length % blockBytes !== 0 || data.length > appendBytesMax)
       return this.#writeInPieces(offset, data);
-    if (this.#tryAppend(offset / blockBytes, data, end)) return;
-    return this.#appendLater(offset / blockBytes, data, end);
+    return (
+      this.#tryAppend(offset / blockBytes, data, end) ??
+      this.#appendLater(offset / blockBytes, data, end)
+    );
   }
 
   /** Reads as zeroes afterwards; whole blocks lose their space. */
-  trim(offset: number, length: number): Eventually<void> {
+  trim(offset: number, length: number): Eventually<number> {
     const size = this.#volumeBytes;
     const end = Math.min(offset + length, size);
-    if (offset >= end) return;
+    if (offset >= end) return 0;
     const first = Math.ceil(offset / blockBytes);
     // Behind the end of the volume its last block is zero anyway.
     const last = end === size ? Math.ceil(end / blockBytes) : Math.floor(end / blockBytes);
@@ -78,28 +82,33 @@ export class BlockWriter {
     return this.#trimInPieces(offset, end, first, last);
   }
 
-  resize(bytes: number): Eventually<void> {
+  resize(bytes: number): Eventually<number> {
     if (bytes > limits.volumeBytesMax)
       throw new StorageError('too_large', 'a volume has at most 64 TiB');
     if (bytes < this.#volumeBytes) return this.#shrink(bytes);
-    if (bytes > this.#volumeBytes) return this.#grow(bytes);
+    return bytes > this.#volumeBytes ? this.#grow(bytes) : 0;
   }
 
   /** Pieces of at most 1 MiB, each one record of the journal: none is ever recovered in part. */
-  async #writeInPieces(offset: number, data: Uint8Array): Promise<void> {
+  async #writeInPieces(offset: number, data: Uint8Array): Promise<number> {
     const end = offset + data.length;
+    let sequence = 0;
     for (let at = offset; at < end; ) {
       const to = Math.min(end, Math.floor(at / blockBytes) * blockBytes + appendBytesMax);
       const piece = data.subarray(at - offset, to - offset);
-      if (at % blockBytes !== 0 || to % blockBytes !== 0) await this.#mergePiece(at, piece);
-      else if (!this.#tryAppend(at / blockBytes, piece, to))
-        await this.#appendLater(at / blockBytes, piece, to);
+      if (at % blockBytes !== 0 || to % blockBytes !== 0)
+        sequence = await this.#mergePiece(at, piece);
+      else
+        sequence =
+          this.#tryAppend(at / blockBytes, piece, to) ??
+          (await this.#appendLater(at / blockBytes, piece, to));
       at = to;
     }
+    return sequence;
   }
 
   /** A range that covers its first or last block in part. */
-  async #mergePiece(offset: number, data: Uint8Array): Promise<void> {
+  async #mergePiece(offset: number, data: Uint8Array): Promise<number> {
     const end = offset + data.length;
     const first = Math.floor(offset / blockBytes);
     const last = Math.ceil(end / blockBytes) - 1;
@@ -115,7 +124,8 @@ export class BlockWriter {
       }
       blocks.set(data, offset - first * blockBytes);
       if (!edges.every((edge) => this.#isWhere(edge))) continue;
-      if (this.#tryAppend(first, blocks, end, turn)) return;
+      const sequence = this.#tryAppend(first, blocks, end, turn);
+      if (sequence !== undefined) return sequence;
       await this.#deps.room.wait(blocks.length);
       turn = 'waited';
     }
@@ -148,23 +158,31 @@ export class BlockWriter {
     return kind === 'hole' || place.every((word, index) => word === edge.place[index]);
   }
 
-  async #appendLater(block: number, payload: Uint8Array, end: number): Promise<void> {
-    do await this.#deps.room.wait(payload.length);
-    while (!this.#tryAppend(block, payload, end, 'waited'));
+  async #appendLater(block: number, payload: Uint8Array, end: number): Promise<number> {
+    for (;;) {
+      await this.#deps.room.wait(payload.length);
+      const sequence = this.#tryAppend(block, payload, end, 'waited');
+      if (sequence !== undefined) return sequence;
+    }
   }
 
-  /** False where the journal has no room now. Synchronous: nobody sees half of it. */
-  #tryAppend(block: number, payload: Uint8Array, end: number, turn: Turn = 'newcomer'): boolean {
+  /** Undefined where the journal has no room now. Synchronous: nobody sees half of it. */
+  #tryAppend(
+    block: number,
+    payload: Uint8Array,
+    end: number,
+    turn: Turn = 'newcomer',
+  ): number | undefined {
     const { map, journal, checksum, room, assertWritable } = this.#deps;
     assertWritable();
-    if (!room.isFree(payload.length, turn)) return false;
+    if (!room.isFree(payload.length, turn)) return undefined;
     const checksums = this.#checksums;
     checksum.crc32cBlocks(payload, blockBytes, checksums, 0);
     const volumeBytes = Math.max(this.#volumeBytes, end);
     const count = payload.length / blockBytes;
     const table = checksums.subarray(0, count);
     const appended = this.#append(() => journal.appendWrite(block, payload, table, volumeBytes));
-    if (!appended) return false;
+    if (!appended) return undefined;
     for (let index = 0; index < count; index += 1)
       map.write(
         block + index,
@@ -175,42 +193,45 @@ export class BlockWriter {
       );
     this.#volumeBytes = volumeBytes;
     this.#deps.onChange(payload.length);
-    return true;
+    return appended.sequence;
   }
 
-  async #trimInPieces(offset: number, end: number, first: number, last: number): Promise<void> {
+  async #trimInPieces(offset: number, end: number, first: number, last: number): Promise<number> {
     if (first > last || first === last) return this.#writeZeroes(offset, end);
     await this.#writeZeroes(offset, first * blockBytes);
-    await this.#trimBlocks(first, last);
-    await this.#writeZeroes(Math.min(last * blockBytes, end), end);
+    const trimmed = await this.#trimBlocks(first, last);
+    return Math.max(trimmed, await this.#writeZeroes(Math.min(last * blockBytes, end), end));
   }
 
   /** Less than two blocks. */
-  async #writeZeroes(offset: number, end: number): Promise<void> {
-    if (offset < end) await this.#writeInPieces(offset, new Uint8Array(end - offset));
+  async #writeZeroes(offset: number, end: number): Promise<number> {
+    return offset < end ? this.#writeInPieces(offset, new Uint8Array(end - offset)) : 0;
   }
 
-  #trimBlocks(first: number, last: number): Eventually<void> {
+  #trimBlocks(first: number, last: number): Eventually<number> {
     return this.#repeat(() => {
       const { map, journal } = this.#deps;
-      if (!this.#append(() => journal.appendTrim(first, last - first, this.#volumeBytes)))
-        return false;
-      map.trim(first, last);
-      return true;
+      const appended = this.#append(() =>
+        journal.appendTrim(first, last - first, this.#volumeBytes),
+      );
+      if (appended) map.trim(first, last);
+      return appended?.sequence;
     });
   }
 
-  #grow(bytes: number): Eventually<void> {
+  #grow(bytes: number): Eventually<number> {
     return this.#repeat(() => {
-      if (bytes <= this.#volumeBytes) return true;
-      if (!this.#append(() => this.#deps.journal.appendResize(bytes))) return false;
-      this.#volumeBytes = bytes;
-      return true;
+      const { journal } = this.#deps;
+      // Another one has let it grow meanwhile.
+      if (bytes <= this.#volumeBytes) return journal.lastSequence;
+      const appended = this.#append(() => journal.appendResize(bytes));
+      if (appended) this.#volumeBytes = bytes;
+      return appended?.sequence;
     });
   }
 
   /** What is cut off is gone: the rest of a block that is cut in two becomes zero with it. */
-  async #shrink(bytes: number): Promise<void> {
+  async #shrink(bytes: number): Promise<number> {
     const { map, journal, checksum } = this.#deps;
     const kept = Math.ceil(bytes / blockBytes);
     const number = kept - 1;
@@ -232,24 +253,26 @@ export class BlockWriter {
       if (tail) map.write(number, appended.file, appended.offset, blockBytes, crc);
       this.#volumeBytes = bytes;
       this.#deps.onChange(blockBytes);
-      return;
+      return appended.sequence;
     }
   }
 
   /** Runs a change without payload at once, or as soon as the journal has room. */
-  #repeat(change: () => boolean): Eventually<void> {
+  #repeat(change: () => number | undefined): Eventually<number> {
     const attempt = (turn: Turn) => {
       this.#deps.assertWritable();
-      if (!this.#deps.room.isFree(blockBytes, turn) || !change()) return false;
-      this.#deps.onChange(blockBytes);
-      return true;
+      const sequence = this.#deps.room.isFree(blockBytes, turn) ? change() : undefined;
+      if (sequence !== undefined) this.#deps.onChange(blockBytes);
+      return sequence;
     };
-    if (attempt('newcomer')) return;
     const later = async () => {
-      do await this.#deps.room.wait(blockBytes);
-      while (!attempt('waited'));
+      for (;;) {
+        await this.#deps.room.wait(blockBytes);
+        const sequence = attempt('waited');
+        if (sequence !== undefined) return sequence;
+      }
     };
-    return later();
+    return attempt('newcomer') ?? later();
   }
 
   /** Undefined where the SSD is full: the journal is as it was, and the writer waits. */

@@ -1,5 +1,6 @@
 /** Recovers a volume and puts its parts together. */
 
+import { withStart } from '../core/changes.ts';
 import type { Head } from '../format/head.ts';
 import { placeLength, placeOrigin, placeWord, placeWords } from '../format/place.ts';
 import { Journal } from '../log/journal.ts';
@@ -56,12 +57,13 @@ export async function openVolume(
   const map = new BlockMap(tree, head.dataBlocks);
   const tailDeps = { buckets: context.buckets, checksum: deps.checksum, signal };
   await applyTail(tailDeps, head.tail, map);
-  const { journal, volumeBytes } = await openJournal(deps, context, settings, { head, map });
+  const { journal, ...found } = await openJournal(deps, context, settings, { head, map });
+  const start = { epoch: tenure.epoch, after: journal.lastSequence };
   return assemble({ ...deps, log }, context, settings, {
-    head,
+    head: { ...head, starts: withStart(found.starts, start) },
     map,
     journal,
-    volumeBytes,
+    volumeBytes: found.volumeBytes,
     onClosed,
   });
 }
@@ -71,9 +73,9 @@ async function openJournal(
   { tenure, folder }: OpenContext,
   settings: VolumeSettings,
   { head, map }: { readonly head: Head; readonly map: BlockMap },
-): Promise<{ journal: Journal; volumeBytes: number }> {
+): Promise<{ journal: Journal } & Pick<Head, 'volumeBytes' | 'starts'>> {
   const { disk, checksum, log } = deps;
-  let { volumeBytes } = head;
+  let { volumeBytes, starts } = head;
   const options = {
     folder,
     epoch: tenure.epoch,
@@ -84,8 +86,10 @@ async function openJournal(
   const journal = await Journal.open(disk, checksum, log, options, (record) => {
     replay(record, map, volumeBytes);
     volumeBytes = record.volumeBytes;
+    // Of tenures that ended before they committed anything, their records alone tell.
+    starts = withStart(starts, { epoch: record.epoch, after: record.sequence - 1 });
   });
-  return { journal, volumeBytes };
+  return { journal, volumeBytes, starts };
 }
 
 function replay(record: JournalRecord, map: BlockMap, before: number): void {
@@ -109,6 +113,7 @@ function replay(record: JournalRecord, map: BlockMap, before: number): void {
 }
 
 interface Recovered {
+  /** As it is committed, with the start of this tenure. */
   readonly head: Head;
   readonly map: BlockMap;
   readonly journal: Journal;

@@ -4,6 +4,7 @@
  * segments are handed out from the first on.
  */
 
+import { withStart } from '../core/changes.ts';
 import type { Head } from '../format/head.ts';
 import { encodeHead } from '../format/head.ts';
 import { placeWords } from '../format/place.ts';
@@ -60,7 +61,8 @@ export async function rollBack(
   const places: number[] = [];
   for (const piece of usage.encode()) places.push(...(await writer.addUsage(piece)));
   await writer.finish();
-  const next = { ...kept, epoch, journalSequence, usage: Uint32Array.from(places) };
+  const starts = withStart(head.starts, { epoch, after: journalSequence });
+  const next = { ...kept, epoch, journalSequence, starts, usage: Uint32Array.from(places) };
   const also = keeping({ epoch, sequence: 0 }, encodeHead(head, checksum));
   await heads.commitHead(objectId, epoch, encodeHead(next, checksum), also);
   const { store } = lineage.buckets[0] as Bucket;

@@ -12,7 +12,7 @@ import { MiB, objectId } from '../core/units.ts';
 import { decodeHead, emptyHead, encodeHead } from '../format/head.ts';
 import { Journal } from '../log/journal.ts';
 import { SegmentUploader } from '../log/segment-uploader.ts';
-import type { ObjectDriver } from '../ports/object-driver.ts';
+import type { ChangesSoFar, ObjectDriver } from '../ports/object-driver.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { CareAnswer, VolumeRequest } from '../ports/volume-care.ts';
@@ -92,13 +92,15 @@ export class VolumeDriver implements ObjectDriver {
     return this.#shared.budget.pageCount;
   }
 
-  async create(tenure: Tenure): Promise<void> {
+  async create(tenure: Tenure, before?: ChangesSoFar): Promise<void> {
     const { backend, bucketOf, heads, checksum, disk } = this.#deps;
     const { objectId: id, epoch, signal } = tenure;
     // Left over from an attempt that came to nothing: it was never part of the volume.
     await Journal.destroy(disk, this.#folder(id));
     await backend.createBucket(bucketOf(id), { signal });
-    await heads.commitHead(id, epoch, encodeHead({ ...emptyHead, epoch }, checksum));
+    const { last: journalSequence = 0, starts = [] } = before ?? {};
+    const head = { ...emptyHead, epoch, journalSequence, starts };
+    await heads.commitHead(id, epoch, encodeHead(head, checksum));
   }
 
   /**

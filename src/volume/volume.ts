@@ -20,8 +20,8 @@ import type { Journal } from '../log/journal.ts';
 import type { ReplicaStatus, Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { DataObject } from '../ports/data-object.ts';
 import type { Log } from '../ports/log.ts';
+import type { ChangesSoFar, DrivenObject } from '../ports/object-driver.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { SnapshotRecords } from '../registry/snapshot-records.ts';
 import type { BlockMap } from './block-map.ts';
@@ -87,12 +87,12 @@ export interface VolumeStatus extends ReplicaStatus {
   readonly reclaimedBytes: number;
 }
 
-export class Volume implements DataObject {
+export class Volume implements DrivenObject {
   readonly id: ObjectId;
   readonly care: VolumeCare;
   readonly #parts: VolumeParts;
   /** Changes are acknowledged when they are where they must be. */
-  readonly #protected = () => this.#parts.replicator.written(this.#parts.journal.lastSequence);
+  readonly #protected = (sequence: number) => this.#parts.replicator.written(sequence);
   #state: 'open' | 'failed' | 'closed' = 'open';
   #isFrozen: boolean;
   #failure: unknown;
@@ -110,6 +110,15 @@ export class Volume implements DataObject {
     };
     this.#isFrozen = parts.tenure.isFrozen === true;
     this.care = new VolumeCare({ ...parts, size, assertWritable, freeze });
+  }
+
+  get epoch(): number {
+    return this.#parts.tenure.epoch;
+  }
+
+  get changes(): ChangesSoFar {
+    const { journal, committer } = this.#parts;
+    return { last: journal.lastSequence, starts: committer.head.starts };
   }
 
   size(): number {
@@ -158,17 +167,17 @@ export class Volume implements DataObject {
     }
   }
 
-  write(offset: number, data: Uint8Array): Eventually<void> {
+  write(offset: number, data: Uint8Array): Eventually<number> {
     this.#assertChangeable();
     return chain(this.#parts.writer.write(offset, data), this.#protected);
   }
 
-  trim(offset: number, length: number): Eventually<void> {
+  trim(offset: number, length: number): Eventually<number> {
     this.#assertChangeable();
     return chain(this.#parts.writer.trim(offset, length), this.#protected);
   }
 
-  resize(bytes: number): Eventually<void> {
+  resize(bytes: number): Eventually<number> {
     this.#assertChangeable();
     return chain(this.#parts.writer.resize(bytes), this.#protected);
   }

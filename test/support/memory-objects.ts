@@ -42,19 +42,22 @@ class MemoryObject implements ObjectHandle {
     return found.length;
   }
 
-  write(offset: number, data: Uint8Array): void {
+  write(offset: number, data: Uint8Array): number {
     if (offset + data.length > this.size()) this.resize(offset + data.length);
     this.#bytes.set(data, offset);
+    return 1;
   }
 
-  trim(offset: number, length: number): void {
+  trim(offset: number, length: number): number {
     this.#bytes.fill(0, offset, offset + length);
+    return 1;
   }
 
-  resize(bytes: number): void {
+  resize(bytes: number): number {
     const next = new Uint8Array(bytes);
     next.set(this.#bytes.subarray(0, bytes));
     this.#bytes = next;
+    return 1;
   }
 
   seek(offset: number, what: 'data' | 'hole'): number | undefined {

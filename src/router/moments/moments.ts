@@ -126,7 +126,7 @@ export class Moments {
   async #prepare(one: Opened): Promise<Member> {
     const { host, hosts, random, records } = this.#deps;
     const { as, object } = one;
-    if (as !== undefined) await object.flush();
+    if (as !== undefined) await object.settle();
     const { backing } = object;
     const owner = backing.where === 'here' ? host : backing.owner;
     if (as !== undefined) {

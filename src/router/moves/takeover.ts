@@ -32,7 +32,7 @@ export async function takeOver(deps: TakeoverDeps, id: ObjectId, accept: boolean
   const object = await router.open(id);
   try {
     // Where it was forwarded until now, a request finds out that its owner is gone.
-    await object.flush();
+    await object.refresh();
   } finally {
     router.release(id);
   }

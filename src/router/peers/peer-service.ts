@@ -8,6 +8,8 @@ import type { HostId, ObjectId } from '../../core/units.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
 import { decodeRequestHead, encodeAnswerHead, peerKind } from '../../format/peer-message.ts';
 import { limits } from '../../core/limits.ts';
+import { isThere } from '../../core/changes.ts';
+import type { DrivenObject } from '../../ports/object-driver.ts';
 import type { PeerMessage } from '../../ports/peers.ts';
 import { RequestOrder } from './request-order.ts';
 import type { RoutedObject } from '../routed-object.ts';
@@ -24,6 +26,7 @@ export interface PeerServiceDeps {
 export interface Moved {
   readonly result: number;
   readonly payload?: Uint8Array;
+  readonly epoch?: number;
 }
 
 export class PeerService {
@@ -58,30 +61,33 @@ export class PeerService {
 function answerOf(
   object: RoutedObject,
   { kind }: PeerMessage,
-  { result, payload = nothing }: Moved,
+  { result, payload = nothing, epoch = 0 }: Moved,
 ): PeerMessage {
   const head = encodeAnswerHead({
     sizeBytes: object.size(),
     allocatedBytes: object.allocatedBytes(),
     result,
-    epoch: 0,
+    epoch,
     isVolume: object.kind() === 'volume',
   });
   return { kind, head, payload };
 }
 
-/** Of what has no result. */
-const done = (work: Eventually<void>): Eventually<Moved> => chain(work, () => ({ result: 0 }));
+/** The result, which may be none, and whose it is. */
+function told(inner: DrivenObject, work: Eventually<number | void>): Eventually<Moved> {
+  const { epoch } = inner;
+  return chain(work, (result) => ({ result: result ?? 0, epoch }));
+}
 
 function act(
   object: RoutedObject,
   { kind, payload }: PeerMessage,
-  { offset, length }: RequestHead,
+  { epoch, offset, length }: RequestHead,
   slab: Slab,
 ): Eventually<Moved> {
   switch (kind) {
     case peerKind.open:
-      return done(object.serve(() => undefined));
+      return object.serve((inner) => told(inner, undefined));
     case peerKind.read: {
       const into = slab.take(Math.min(length, limits.requestBytesMax));
       const read = object.serve((inner) => inner.read(offset, into));
@@ -89,13 +95,12 @@ function act(
     }
     case peerKind.write: {
       const end = offset + payload.length;
-      const written = object.serve((inner) => inner.write(offset, payload), end);
-      return chain(written, () => ({ result: payload.length }));
+      return object.serve((inner) => told(inner, inner.write(offset, payload)), end);
     }
     case peerKind.trim:
-      return done(object.serve((inner) => inner.trim(offset, length)));
+      return object.serve((inner) => told(inner, inner.trim(offset, length)));
     case peerKind.resize:
-      return done(object.serve((inner) => inner.resize(length), length));
+      return object.serve((inner) => told(inner, inner.resize(length)), length);
     case peerKind.seekData:
     case peerKind.seekHole: {
       const what = kind === peerKind.seekData ? 'data' : 'hole';
@@ -103,11 +108,18 @@ function act(
       return chain(found, (result) => ({ result: result ?? -1 }));
     }
     case peerKind.flush:
-      return done(object.serve((inner) => inner.flush()));
+      return object.serve((inner) => told(inner, inner.flush()));
     case peerKind.sync:
-      return done(object.serve((inner) => inner.sync()));
+      return object.serve((inner) => told(inner, inner.sync()));
     case peerKind.append:
-      return object.serveAppend(offset, payload).then((isMade) => ({ result: isMade ? 1 : 0 }));
+      return object
+        .serveAppend(offset, payload.length, (inner) => told(inner, inner.write(offset, payload)))
+        .then((made) => (made && length === 0 ? { ...made, result: 1 } : (made ?? { result: 0 })));
+    case peerKind.hasChange:
+      return object.serve((inner) => {
+        const isKept = isThere(inner.changes.starts, { epoch, number: offset });
+        return told(inner, isKept ? 1 : 0);
+      });
     default:
       throw new StorageError('unsupported', `this version knows no message of kind ${kind}`);
   }

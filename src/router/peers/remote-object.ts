@@ -6,10 +6,13 @@
  * `unknown_outcome` (the owner does not answer). The router acts on them; they never leave it.
  */
 
+import type { Change } from '../../core/changes.ts';
+import { isStorageError } from '../../core/errors.ts';
 import type { ObjectId } from '../../core/units.ts';
 import { peerKind } from '../../format/peer-message.ts';
 import type { DataObject } from '../../ports/data-object.ts';
 import type { ObjectKind } from '../../ports/objects.ts';
+import { Unflushed } from '../unflushed.ts';
 import type { PeerAnswer, PeerLink, PeerRequest } from './peer-link.ts';
 
 const nothing = () => {};
@@ -20,6 +23,8 @@ export class RemoteObject implements DataObject {
   #sizeBytes = 0;
   #allocatedBytes = 0;
   #kind: ObjectKind = 'file';
+  #epoch = 0;
+  #unflushed = new Unflushed();
 
   private constructor(link: PeerLink, id: ObjectId) {
     this.#link = link;
@@ -30,6 +35,16 @@ export class RemoteObject implements DataObject {
     const object = new RemoteObject(link, id);
     await object.refresh();
     return object;
+  }
+
+  /** Changes are noted there when they are acknowledged. */
+  noteIn(unflushed: Unflushed): void {
+    this.#unflushed = unflushed;
+  }
+
+  /** Of the newest tenure that has answered; 0: its host does not tell. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   kind(): ObjectKind {
@@ -53,14 +68,14 @@ export class RemoteObject implements DataObject {
     });
   }
 
-  write(offset: number, data: Uint8Array): Promise<void> {
-    return this.#ask({ kind: peerKind.write, offset, payload: data }, nothing);
+  write(offset: number, data: Uint8Array): Promise<number> {
+    return this.#change({ kind: peerKind.write, offset, payload: data });
   }
 
-  /** Writes if that is the end; otherwise the size is known anew. */
-  appendAt(offset: number, data: Uint8Array): Promise<boolean> {
-    const request = { kind: peerKind.append, offset, payload: data };
-    return this.#ask(request, ({ head }) => head.result === 1);
+  /** Writes if that is the end; otherwise the size is known anew, and it gives 0. */
+  appendAt(offset: number, data: Uint8Array): Promise<number> {
+    const { length } = data;
+    return this.#change({ kind: peerKind.append, offset, length, payload: data });
   }
 
   /** Size, space and kind are what they are now. */
@@ -68,12 +83,24 @@ export class RemoteObject implements DataObject {
     return this.#ask({ kind: peerKind.open }, nothing);
   }
 
-  trim(offset: number, length: number): Promise<void> {
-    return this.#ask({ kind: peerKind.trim, offset, length }, nothing);
+  trim(offset: number, length: number): Promise<number> {
+    return this.#change({ kind: peerKind.trim, offset, length });
   }
 
-  resize(bytes: number): Promise<void> {
-    return this.#ask({ kind: peerKind.resize, length: bytes }, nothing);
+  resize(bytes: number): Promise<number> {
+    return this.#change({ kind: peerKind.resize, length: bytes });
+  }
+
+  /** Whether the change is there still, as far as the owner can tell. */
+  async hasChange({ epoch, number: offset }: Change): Promise<boolean> {
+    const request = { kind: peerKind.hasChange, epoch, offset };
+    try {
+      return await this.#ask(request, ({ head }) => head.result === 1);
+    } catch (error) {
+      // Of the version before, which numbers no changes.
+      if (isStorageError(error, 'unsupported')) return true;
+      throw error;
+    }
   }
 
   seek(offset: number, what: 'data' | 'hole'): Promise<number | undefined> {
@@ -98,12 +125,20 @@ export class RemoteObject implements DataObject {
     return Promise.resolve();
   }
 
+  #change(request: PeerRequest): Promise<number> {
+    return this.#ask(request, ({ head: { epoch, result } }) => {
+      this.#unflushed.note(epoch, result, this.#link.peer.host);
+      return result;
+    });
+  }
+
   #ask<T>(request: PeerRequest, found: (answer: PeerAnswer) => T): Promise<T> {
     return this.#link.ask(this.id, request).then((answer) => {
       const { head } = answer;
       this.#sizeBytes = head.sizeBytes;
       this.#allocatedBytes = head.allocatedBytes;
       this.#kind = head.isVolume ? 'volume' : 'file';
+      this.#epoch = Math.max(this.#epoch, head.epoch);
       return found(answer);
     });
   }

@@ -34,12 +34,18 @@ const used = {
   ],
 };
 
+const starts = [
+  { epoch: 6, after: 100 },
+  { epoch: 7, after: 890 },
+];
+
 export const head: Target = {
   ...{ name: 'head', kind: 'bytes', refuses: ['corrupt'] },
   samples: {
     empty: encodeHead(emptyHead, checksum),
     used: encodeHead(used, checksum),
     clone: encodeHead(cloneHead(used, id), checksum),
+    tenures: encodeHead({ ...used, starts }, checksum),
   },
   repair: (input) => sign(input, input.length - 4),
   decode(input) {

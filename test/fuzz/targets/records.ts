@@ -7,7 +7,7 @@ import { limits } from '../../../src/core/limits.ts';
 import type { FileName, Ino } from '../../../src/core/units.ts';
 import { hostId, objectId } from '../../../src/core/units.ts';
 import type { Manifest } from '../../../src/file/manifest.ts';
-import { decodeManifest, encodeManifest } from '../../../src/file/manifest.ts';
+import { decodeManifest, emptyManifest, encodeManifest } from '../../../src/file/manifest.ts';
 import type { Registry, Write } from '../../../src/ports/registry.ts';
 import {
   encodeCopyRecord,
@@ -181,10 +181,19 @@ const manifest = record<Manifest>(
   encodeManifest,
   decodeManifest,
   {
-    empty: { version: 0, sizeBytes: 0, pieces: [] },
+    empty: emptyManifest,
     hole: {
+      ...emptyManifest,
       ...{ version: 9, sizeBytes: 3_000_000 },
       pieces: [{ key: `file/${id}/7-9-0`, bytes: 2 ** 20, checksum: 77 }, null],
+    },
+    tenures: {
+      ...emptyManifest,
+      changes: 99,
+      starts: [
+        { epoch: 3, after: 0 },
+        { epoch: 7, after: 90 },
+      ],
     },
   },
   ({ sizeBytes, pieces }) =>

@@ -6,7 +6,7 @@ import { StorageError } from '../../../src/core/errors.ts';
 import { fileName, hostId, ino as toIno, KiB, objectId } from '../../../src/core/units.ts';
 import type { RecoveryReport } from '../../../src/daemon/recovery/recover-vpool.ts';
 import { recoverVpool } from '../../../src/daemon/recovery/recover-vpool.ts';
-import { encodeManifest, pieceKey } from '../../../src/file/manifest.ts';
+import { emptyManifest, encodeManifest, pieceKey } from '../../../src/file/manifest.ts';
 import { decodeHead } from '../../../src/format/head.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import type { Registry } from '../../../src/ports/registry.ts';
@@ -48,7 +48,7 @@ class LostVpool {
     const [object, key] = [idOf(number), pieceKey(idOf(number), 3, 1, 0)];
     await this.#name(name, { type: 'file', object, kind: 'file', sizeBytes: 10 });
     const pieces = [{ key, bytes: 10, checksum: 1 }];
-    const manifest = encodeManifest({ version: 1, sizeBytes: 10, pieces });
+    const manifest = encodeManifest({ ...emptyManifest, version: 1, sizeBytes: 10, pieces });
     const state = { kind: 'file', owner: hostId('a'), epoch: 3, tail: 'backend' } as const;
     await this.#put(...putObject(object, { ...state, isPinned: false }, manifest));
     this.backend.blobs(filesBucket).set(key, new Uint8Array(10));

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { MemoryBackend } from '../../../src/backend/memory-backend.ts';
 import { Janitor } from '../../../src/file/janitor.ts';
-import { pieceKey } from '../../../src/file/manifest.ts';
+import { emptyManifest, pieceKey } from '../../../src/file/manifest.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import { fileId } from '../../support/file-world.ts';
 import { quietLog } from '../../support/quiet-log.ts';
@@ -54,7 +54,7 @@ describe('pieces of a file that were replaced', () => {
     const { janitor, clock, blobs, put } = await begin();
     const [old, named] = [put(1), put(2)];
     const pieces = [{ key: named, bytes: 1, checksum: 0 }];
-    janitor.inspect(id, 2, { version: 2, sizeBytes: 1, pieces });
+    janitor.inspect(id, 2, { ...emptyManifest, version: 2, sizeBytes: 1, pieces });
     await clock.advance(keptMs - 1);
     assert.deepEqual([...blobs.keys()], [old, named]);
     await clock.advance(1);
@@ -90,7 +90,7 @@ describe('pieces of a file that were replaced', () => {
   test('of a crash are left for a later open when the host stops before their time', async () => {
     const { janitor, blobs, put } = await begin();
     const left = put(1);
-    janitor.inspect(id, 2, { version: 2, sizeBytes: 0, pieces: [] });
+    janitor.inspect(id, 2, { ...emptyManifest, version: 2 });
     janitor.hurry();
     await janitor.drained();
     assert.deepEqual([...blobs.keys()], [left]);

@@ -12,6 +12,7 @@ import {
   pieceKey,
 } from '../../../src/file/manifest.ts';
 import { fileId } from '../../support/file-world.ts';
+import { tenureStarts } from '../../support/tenure-starts.ts';
 
 const plain = { noNullPrototype: true } as const;
 const piece = fc.record(
@@ -24,13 +25,19 @@ const piece = fc.record(
   },
   plain,
 );
-const manifest = fc.record(
+const withStarts = fc.record(
   {
     version: fc.nat(),
     sizeBytes: fc.integer({ min: 3 * MiB, max: limits.promoteBytes }),
     pieces: fc.array(fc.option(piece, { nil: null }), { maxLength: 3 }),
+    starts: tenureStarts,
+    changes: fc.nat(),
   },
   plain,
+);
+const manifest = fc.oneof(
+  withStarts,
+  withStarts.map((given) => ({ ...given, starts: [], changes: 0 })),
 );
 
 const isCorrupt = (error: unknown) => isStorageError(error, 'corrupt');
@@ -69,13 +76,21 @@ describe('the manifest of a file', () => {
   });
 
   test('is refused as corrupt where a field is not of its kind', () => {
-    const good = { version: 1, sizeBytes: MiB, pieces: [{ key: 'k', bytes: 1, checksum: 1 }] };
+    const good = {
+      ...{ version: 1, sizeBytes: MiB, pieces: [{ key: 'k', bytes: 1, checksum: 1 }] },
+      ...{ changes: 9, starts: [{ epoch: 3, after: 4 }] },
+    };
     const wrong: object[] = [
       { ...good, version: -1 },
       { ...good, version: '1' },
       { ...good, sizeBytes: limits.promoteBytes + 1 },
       { ...good, sizeBytes: 0 },
       { ...good, pieces: {} },
+      { ...good, changes: -1 },
+      ...[-1, 2 ** 32, '1'].map((epoch) => ({ ...good, starts: [{ epoch, after: 4 }] })),
+      ...[-1, 2 ** 53, '1'].map((after) => ({ ...good, starts: [{ epoch: 3, after }] })),
+      { ...good, starts: [...good.starts, { epoch: 4, after: 4 }] },
+      { ...good, starts: [...good.starts, { epoch: 3, after: 5 }] },
       ...[7, 'piece', [], { key: 1, bytes: 1, checksum: 1 }].map((found) => ({
         ...good,
         pieces: [found],

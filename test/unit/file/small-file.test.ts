@@ -131,14 +131,14 @@ describe('a small file', () => {
   test('answers at once while its bytes are in memory', async () => {
     const world = new FileWorld();
     const { file } = await world.open();
-    assert.equal(file.write(10, filled(5000, 7)), undefined);
+    assert.equal(file.write(10, filled(5000, 7)), 1);
     const into = new Uint8Array(5000);
     assert.equal(file.read(10, into), 5000);
     await file.flush();
     assert.equal(file.read(10, into), 5000);
-    assert.equal(file.write(0, filled(1, 1)), undefined);
-    assert.equal(file.trim(0, 1), undefined);
-    assert.equal(file.resize(3), undefined);
+    assert.equal(file.write(0, filled(1, 1)), 2);
+    assert.equal(file.trim(0, 1), 3);
+    assert.equal(file.resize(3), 4);
     await file.close();
   });
 

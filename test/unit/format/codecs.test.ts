@@ -27,6 +27,7 @@ import {
   segmentHeadBytes,
 } from '../../../src/format/segment.ts';
 import { tableChecksum } from '../../../src/platform/checksum.ts';
+import { tenureStarts } from '../../support/tenure-starts.ts';
 
 const checksum = tableChecksum();
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
@@ -64,6 +65,7 @@ const head = fc.record({
   tail: fc.array(fc.record({ epoch: u32, first: u32, last: u32, origin: u32 }), { maxLength: 5 }),
   usage: fc.nat(3).chain((count) => fc.uint32Array({ minLength: count * 6, maxLength: count * 6 })),
   ancestors: fc.array(fc.nat().map((seed) => objectId(seed.toString(16).padStart(32, '0')))),
+  starts: fc.oneof(fc.constant([]), tenureStarts),
 });
 
 describe('the head of a volume', () => {
@@ -285,6 +287,7 @@ describe('the formats as they are written', () => {
         tail: [{ epoch: 1, first: 2, last: 3, origin: 4 }],
         usage: Uint32Array.of(6, 5, 4, 3, 2, 1),
         ancestors: [objectId('00112233445566778899aabbccddeeff')],
+        starts: [],
       },
       checksum,
     );

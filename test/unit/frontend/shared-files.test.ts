@@ -46,13 +46,15 @@ function seenFromAfar(objects: Objects, onAsked: () => void): Objects {
       },
       read: (offset, into) => handle.read(offset, into),
       write: async (offset, data) => {
-        await handle.write(offset, data);
+        const change = await handle.write(offset, data);
         note();
+        return change;
       },
       trim: (offset, length) => handle.trim(offset, length),
       resize: async (bytes) => {
-        await handle.resize(bytes);
+        const change = await handle.resize(bytes);
         note();
+        return change;
       },
       seek: (offset, what) => handle.seek(offset, what),
       flush: () => handle.flush(),
