@@ -1,0 +1,19 @@
+/** All bugs that are planted. */
+
+import { journalMutants } from './journal-mutants.ts';
+import type { Mutant } from './mutant.ts';
+import { registryMutants } from './registry-mutants.ts';
+import { routerMutants } from './router-mutants.ts';
+import { volumeMutants } from './volume-mutants.ts';
+
+export const mutants: readonly Mutant[] = [
+  ...routerMutants,
+  ...journalMutants,
+  ...volumeMutants,
+  ...registryMutants,
+];
+
+/** `undefined`: there is no such bug. */
+export function mutantNamed(name: string): Mutant | undefined {
+  return mutants.find((mutant) => mutant.name === name);
+}
