@@ -112,9 +112,15 @@ export class MemoryDisk implements Disk {
     if (!this.#folders.has(folder)) throw new StorageError('not_found', 'no such folder');
     const isOfFolder = (change: NameChange) =>
       [...change.keys()].some((path) => dirname(path) === folder);
-    for (const change of this.#unsyncedNames)
-      if (isOfFolder(change)) applyNames(this.#durableNames, change);
-    this.#unsyncedNames = this.#unsyncedNames.filter((change) => !isOfFolder(change));
+    const durable = this.#unsyncedNames.filter(isOfFolder);
+    for (const change of durable) applyNames(this.#durableNames, change);
+    // An earlier change of the same names, in a folder that is gone since, never comes any more.
+    this.#unsyncedNames = this.#unsyncedNames.flatMap((change, index) => {
+      if (durable.includes(change)) return [];
+      const later = this.#unsyncedNames.slice(index + 1).filter((other) => durable.includes(other));
+      const left = [...change].filter(([path]) => !later.some((other) => other.has(path)));
+      return left.length > 0 ? [new Map(left)] : [];
+    });
   }
 
   space(folder: string): { totalBytes: number; freeBytes: number } {

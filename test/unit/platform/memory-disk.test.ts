@@ -137,6 +137,27 @@ describe('a disk in memory whose power goes', () => {
     assert.deepEqual(distinct(found), ['1 2', '2 undefined']);
   });
 
+  test('brings nothing back that was there before a folder took its place', async () => {
+    const disk = new MemoryDisk();
+    for (const folder of ['/old', '/new']) {
+      disk.makeFolder(folder);
+      const file = disk.open(`${folder}/f`, 'create');
+      file.write(0, [filled(4, folder === '/new' ? 2 : 1)]);
+      await file.datasync();
+      disk.syncFolder(folder);
+    }
+    disk.removeFolder('/old');
+    disk.rename('/new', '/old');
+    disk.syncFolder('/');
+    disk.syncFolder('/old');
+    for (const seed of seeds) {
+      const found = disk.crash(seededRandom(seed)).open('/old/f', 'read');
+      const bytes = new Uint8Array(4);
+      found.read(0, bytes);
+      assert.deepEqual(bytes, filled(4, 2));
+    }
+  });
+
   test('gives the same after the same seed, and goes on as it was', async () => {
     const { disk, file } = await diskWith(filled(8192, 1));
     for (let index = 0; index < 16; index += 1) file.write(index * 512, [filled(700, index)]);
