@@ -37,6 +37,8 @@ export interface ReplicaServerSettings {
 export interface KeptCopy {
   readonly id: ObjectId;
   readonly copy: string;
+  /** Of the tenure that it is of. */
+  readonly epoch: number;
   /** The owner that appends to it; undefined where nobody does. */
   readonly from: HostId | undefined;
   /** When it was last used or looked at, on the clock. */
@@ -90,7 +92,8 @@ export class ReplicaServer {
       const id = objectId(hex);
       const session = this.#sessions.get(id);
       const from = session?.copy === copy ? session.from : undefined;
-      return { id, copy, from, seenMs: this.#seen.get(name) ?? Number.NEGATIVE_INFINITY };
+      const epoch = Number.parseInt(copy, 10);
+      return { id, copy, epoch, from, seenMs: this.#seen.get(name) ?? Number.NEGATIVE_INFINITY };
     });
   }
 

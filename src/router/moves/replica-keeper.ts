@@ -82,6 +82,9 @@ export class ReplicaKeeper {
     const record = await records.find(copy.id);
     const { owner, tail } = record ?? {};
     const isNamed = typeof tail === 'object' && tail.host === host && tail.copy === copy.copy;
+    // Whoever fills it may live without its lease, and still name it, until its tenure ends.
+    const isForgotten = copy.from !== undefined && !live.has(copy.from);
+    if (!isNamed && isForgotten && record?.epoch === copy.epoch) return;
     if (!isNamed || owner === undefined) return replicas.remove(copy);
     replicas.noteSeen(copy);
     if (owner === host || !live.has(owner)) this.#takeOver(copy.id);
