@@ -114,8 +114,8 @@ export const routerMutants: readonly Mutant[] = [
     changes: [
       {
         file: routed,
-        find: 'await this.#settled();\n    this.#backing = await change',
-        put: 'this.#backing = await change',
+        find: 'await this.#settled();\n    this.#backing = this.#known(',
+        put: 'this.#backing = this.#known(',
       },
     ],
   },
@@ -169,8 +169,8 @@ export const routerMutants: readonly Mutant[] = [
     changes: [
       {
         file: routed,
-        find: 'if (tried !== undefined && (await holds(object, tried, data))) return true;',
-        put: 'void holds;',
+        find: 'tried !== undefined && (await holds(object, tried, data))',
+        put: 'holds === undefined',
       },
     ],
   },
