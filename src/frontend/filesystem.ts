@@ -4,7 +4,7 @@
  * brings them together and decides what a POSIX user expects.
  */
 
-import { StorageError } from '../core/errors.ts';
+import { describeError, StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { chain } from '../core/eventually.ts';
 import { limits } from '../core/limits.ts';
@@ -98,10 +98,14 @@ export class WharfFileSystem implements FileSystem {
     await this.#writingBehind;
     const { clock, log } = this.#deps;
     const settled = [...this.#files.all()].map(async (file) => {
-      const flushed = await within(clock, flushMsMax, file.handle.flush());
+      const flushed = await within(clock, flushMsMax, file.handle.flush()).catch(describeError);
       // What is not flushed may never be: its attributes stay what they were.
       if (flushed === 'done') await this.#files.settle(file);
-      else log.error({ inode: file.ino }, 'changes of a file in use could not be flushed');
+      else
+        log.error(
+          { inode: file.ino, why: flushed },
+          'changes of a file in use could not be flushed',
+        );
     });
     await Promise.all(settled);
     await this.#directories.settle();

@@ -35,3 +35,21 @@ test('a flush after the last user has closed the file is a flush', async () => {
   await front.fileSystem.close();
   await front.host.stop();
 });
+
+test('a host that stops tells what was lost with another one, and stops', async () => {
+  await using world = new ClusterWorld({ leaseMs: 60_000 });
+  const before = await ClusterFront.open(world, 'a');
+  await before.changes.create('/disk.raw', 65_536);
+  const user = await ClusterFront.open(world, 'b');
+  const ino = await user.inoOf('/disk.raw');
+  await user.fileSystem.open(ino);
+  for (let at = 0; at < 65_536; at += 4096)
+    await user.fileSystem.write(ino, at, new Uint8Array(4096).fill(7));
+  const front = await restarted(world, before);
+  await user.fileSystem.close();
+  const told = world.log.lines.map(({ message }) => message);
+  assert.ok(told.includes('changes of a file in use could not be flushed'));
+  await user.host.stop();
+  await front.fileSystem.close();
+  await front.host.stop();
+});
