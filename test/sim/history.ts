@@ -7,6 +7,8 @@
  *   never came may happen at any time.
  * - After a crash that may have cost writes: a prefix. What is lost was at stake, and everything of
  *   which it is known that it was acknowledged before something that is there, is there too.
+ * - A flush that succeeds makes durable what was acknowledged before, unless a crash has taken it from
+ *   users elsewhere. It fails, once, if that has happened to users of the same daemon.
  */
 
 import { StorageError } from '../../src/core/errors.ts';
@@ -27,6 +29,13 @@ export interface Write {
   ended: number;
   /** Hosts that may have had it and have lost power since. */
   readonly lostOn: Set<string>;
+  /** Who was told. */
+  by?: object | undefined;
+  /** It was surely lost. */
+  isLost?: boolean;
+  /** When a flush has failed for it, or may have. */
+  toldAt?: number;
+  mayBeTold?: boolean;
 }
 
 interface Entry {
@@ -56,6 +65,8 @@ export class History {
   #crashed: number | undefined;
   /** When a host lost power last. */
   #cutAt = 0;
+  /** What crashes may have taken and no flush has told of. */
+  #doubtful = new Set<Write>();
 
   /** A disk that begins with these values. */
   constructor(
@@ -90,8 +101,10 @@ export class History {
     return write;
   }
 
-  endWrite(write: Write, first: number, count: number): void {
+  /** `by`: the daemon that has told its user. */
+  endWrite(write: Write, first: number, count: number, by?: object): void {
     write.ended = this.#scheduler.tick();
+    write.by = by;
     this.#unflushed.push(write);
     // The answer may have been on its way when the power went.
     if (this.#cutAt > write.began) this.#risk((other) => other === write);
@@ -104,10 +117,32 @@ export class History {
   }
 
   /** What was acknowledged before the flush began is durable. */
-  endFlush(began: number): void {
-    this.#unflushed = this.#unflushed.filter(
-      (write) => write.ended >= began || this.#atRisk.has(write),
+  endFlush(began: number, by?: object): void {
+    for (const write of this.#doubtful) {
+      if (write.by !== by || write.ended >= began) continue;
+      if (write.isLost === true && write.mayBeTold !== true)
+        throw new Violation(`${this.name}: write ${write.value} is lost, and a flush says nothing`);
+      this.#doubtful.delete(write);
+    }
+    this.#unflushed = this.#unflushed.filter((write) => {
+      const isDurable = write.ended < began && (write.by === by || !this.#atRisk.has(write));
+      if (isDurable) this.#atRisk.delete(write);
+      return !isDurable;
+    });
+  }
+
+  /** A flush says that something is lost. */
+  failFlush(began: number, by: object): void {
+    const now = this.#scheduler.tick();
+    const doubtful = [...this.#doubtful, ...this.#atRisk].filter(
+      (write) => write.by === by && (write.toldAt ?? never) > began,
     );
+    if (doubtful.length === 0)
+      throw new Violation(`${this.name}: a flush fails, and nothing could take anything`);
+    for (const write of doubtful) {
+      write.mayBeTold = true;
+      if (write.ended < began) write.toldAt ??= now;
+    }
   }
 
   beginRead(first: number, count: number): Read {
@@ -237,17 +272,24 @@ export class History {
       for (const entry of this.#units[unit] as Entry[]) {
         if (entry === found || entry.write.ended === never) continue;
         entry.over = Math.min(entry.over, now);
-        if (found && entry.write.began > found.write.ended) entry.isLost = true;
+        if (!found || entry.write.began <= found.write.ended) continue;
+        entry.isLost = true;
+        entry.write.isLost = true;
       }
     }
+    for (const write of this.#atRisk) this.#doubtful.add(write);
     this.#unflushed = this.#unflushed.filter((write) => !this.#atRisk.has(write));
     this.#atRisk = new Set();
     this.#crashed = undefined;
   }
 
+  /** Of several zeroes the last one is that which ended last: it says least of what is lost. */
   #entriesOf(unit: number, value: number): Entry[] {
-    return (this.#units[unit] ?? []).filter(
+    const found = (this.#units[unit] ?? []).filter(
       ({ write, isLost = false }) => !isLost && write.value === value,
+    );
+    return found.sort(({ write: left }, { write: right }) =>
+      left.ended === right.ended ? 0 : left.ended - right.ended,
     );
   }
 

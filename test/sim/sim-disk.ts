@@ -75,12 +75,13 @@ export class SimDisk {
         const data = stamped(this.#stamp, first, count, value);
         const write = this.history.beginWrite(first, count, value);
         await use(daemon, this.path, async (fileSystem, ino) => {
-          if (!isTrim) return fileSystem.write(ino, first * unitBytes, data);
           const how = { mode: 'punch', keepSize: true } as const;
-          return fileSystem.allocate(ino, first * unitBytes, count * unitBytes, how);
+          if (!isTrim) await fileSystem.write(ino, first * unitBytes, data);
+          else await fileSystem.allocate(ino, first * unitBytes, count * unitBytes, how);
+          // Before it is closed, which may take long.
+          this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
+          this.history.endWrite(write, first, count, daemon);
         });
-        this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
-        this.history.endWrite(write, first, count);
         this.#recover();
         this.#world.counts.writes += 1;
       },
@@ -106,12 +107,21 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, how, async (daemon) => {
       const began = this.history.beginFlush();
-      await this.#use(daemon, (fileSystem, ino) =>
-        how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
-      );
+      try {
+        await this.#use(daemon, (fileSystem, ino) =>
+          how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
+        );
+      } catch (error) {
+        if (!isStorageError(error, 'failed')) throw error;
+        this.#tell(host, `${how} failed`);
+        this.#holders();
+        this.history.failFlush(began, daemon);
+        this.#world.counts.flushesFailed += 1;
+        return;
+      }
       this.#tell(host, `${how} done`);
       this.#holders();
-      this.history.endFlush(began);
+      this.history.endFlush(began, daemon);
       this.#world.counts.flushes += 1;
     });
   }

@@ -53,6 +53,34 @@ test('a history knows what can be read', () => {
   assert.throws(() => sees(disk, [2, 2]), Violation, 'what was written elsewhere');
 });
 
+test('a history knows what a flush must say', () => {
+  const [user, other] = [{}, {}];
+  const lossOf = (found: readonly number[]) => {
+    const disk = history();
+    disk.endWrite(disk.beginWrite(0, 1, 1), 0, 1, user);
+    disk.cutPower('a', ['a']);
+    disk.lookedThrough(found);
+    return disk;
+  };
+  const silent = lossOf([0, 0]);
+  assert.throws(() => silent.endFlush(silent.beginFlush(), user), Violation, 'it is lost');
+  const told = lossOf([0, 0]);
+  told.endFlush(told.beginFlush(), other);
+  assert.throws(() => told.failFlush(told.beginFlush(), other), Violation, 'of nobody there');
+  const at = [told.beginFlush(), told.beginFlush()] as const;
+  for (const began of at) told.failFlush(began, user);
+  assert.throws(() => told.failFlush(told.beginFlush(), user), Violation, 'it was told');
+  told.endFlush(told.beginFlush(), user);
+  const none = history();
+  none.endWrite(none.beginWrite(0, 1, 1), 0, 1, user);
+  assert.throws(() => none.failFlush(none.beginFlush(), user), Violation, 'nothing is lost');
+  const promised = history();
+  promised.endWrite(promised.beginWrite(0, 1, 1), 0, 1, user);
+  promised.cutPower('a', ['a']);
+  promised.endFlush(promised.beginFlush(), user);
+  assert.throws(() => promised.lookedThrough([0, 0]), Violation, 'it was flushed after the crash');
+});
+
 test('a history knows what a crash may take', () => {
   const cases = [
     { found: [2, 3], isFine: true },

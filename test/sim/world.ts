@@ -43,7 +43,7 @@ export class SimWorld {
   readonly files: SimFiles;
   readonly counts = {
     ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
-    ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0 },
+    ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0, flushesFailed: 0 },
   };
   /** What happened last, for people. */
   readonly lines: string[] = [];
