@@ -1,9 +1,12 @@
 /** One run, from its seed. */
 
 import { seededRandom } from '../../src/platform/random.ts';
+import { letWorldsGo } from './any-signal.ts';
 import type { Plan } from './plan.ts';
 import { planOf } from './plan.ts';
 import { SimWorld } from './world.ts';
+
+letWorldsGo();
 
 export interface SeedResult {
   readonly seed: number;
