@@ -60,11 +60,13 @@ export class History {
   readonly #scheduler: Pick<Scheduler, 'tick'>;
   readonly #units: Entry[][] = [];
   #unflushed: Write[] = [];
+  /** An acknowledgement may be on its way although the power is gone where it comes from. */
+  readonly #underWay = new Set<Write>();
   /** Writes that a power cut may have taken, since they were last looked for. */
   #atRisk = new Set<Write>();
+  /** A crash may have taken them, and what was written since hides whether it has. */
+  readonly #hidden = new Set<Write>();
   #crashed: number | undefined;
-  /** When a host lost power last. */
-  #cutAt = 0;
   /** What crashes may have taken and no flush has told of. */
   #doubtful = new Set<Write>();
 
@@ -96,6 +98,7 @@ export class History {
   beginWrite(first: number, count: number, value: number): Write {
     const began = this.#scheduler.tick();
     const write: Write = { value, began, ended: never, lostOn: new Set() };
+    this.#underWay.add(write);
     for (let unit = first; unit < first + count; unit += 1)
       this.#units[unit]?.push({ write, over: never });
     return write;
@@ -105,9 +108,8 @@ export class History {
   endWrite(write: Write, first: number, count: number, by?: object): void {
     write.ended = this.#scheduler.tick();
     write.by = by;
+    this.#underWay.delete(write);
     this.#unflushed.push(write);
-    // The answer may have been on its way when the power went.
-    if (this.#cutAt > write.began) this.#risk((other) => other === write);
     for (let unit = first; unit < first + count; unit += 1)
       this.#supersede(unit, write.began, write.ended, write);
   }
@@ -184,13 +186,13 @@ export class History {
    * acknowledged.
    */
   cutPower(host: string, holders: readonly string[]): void {
-    this.#cutAt = this.#scheduler.tick();
-    for (const { lostOn } of this.#unflushed) lostOn.add(host);
+    for (const { lostOn } of [...this.#unflushed, ...this.#underWay]) lostOn.add(host);
     this.#risk(({ lostOn }) => holders.every((holder) => lostOn.has(holder)));
   }
 
   #risk(isAtRisk: (write: Write) => boolean): void {
-    for (const write of this.#unflushed) if (isAtRisk(write)) this.#atRisk.add(write);
+    for (const write of [...this.#unflushed, ...this.#underWay])
+      if (isAtRisk(write)) this.#atRisk.add(write);
     if (this.#atRisk.size > 0) this.#crashed ??= this.#scheduler.tick();
   }
 
@@ -205,6 +207,7 @@ export class History {
       if (!found) throw new Violation(this.#unlikely(unit, value, false));
       for (const { write, isLost = false } of this.#units[unit] as Entry[]) {
         if (isLost || write.ended > crashed || write.began <= found.ended) continue;
+        if (this.#hidden.has(write)) continue;
         if (!this.#atRisk.has(write))
           throw new Violation(
             `${this.name}, unit ${unit}: write ${write.value}, which nothing could take, is lost; ` +
@@ -266,8 +269,10 @@ export class History {
   /** From here on it holds these values, whatever was; what is under way may still come. */
   #begin(values: readonly number[]): void {
     const now = this.#scheduler.tick();
+    for (const write of this.#atRisk) this.#hidden.add(write);
     for (const [unit, value] of values.entries()) {
       const found = this.#entriesOf(unit, value).at(-1);
+      if (found) this.#hidden.delete(found.write);
       if (found) found.over = never;
       for (const entry of this.#units[unit] as Entry[]) {
         if (entry === found || entry.write.ended === never) continue;
@@ -277,8 +282,11 @@ export class History {
         entry.write.isLost = true;
       }
     }
+    const crashed = this.#crashed ?? now;
     for (const write of this.#atRisk) this.#doubtful.add(write);
-    this.#unflushed = this.#unflushed.filter((write) => !this.#atRisk.has(write));
+    this.#unflushed = this.#unflushed.filter(
+      (write) => !this.#atRisk.has(write) || (write.ended > crashed && write.isLost !== true),
+    );
     this.#atRisk = new Set();
     this.#crashed = undefined;
   }

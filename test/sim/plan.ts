@@ -4,6 +4,8 @@
  */
 
 import type { Random } from '../../src/ports/random.ts';
+import type { ProtocolStep } from './protocol.ts';
+import { protocolSteps } from './protocol.ts';
 
 export const hostNames = ['a', 'b', 'c'] as const;
 
@@ -37,21 +39,38 @@ export type Action =
       readonly file: number;
       readonly host: string;
     }
+  | { readonly do: 'append'; readonly host: string }
+  | { readonly do: 'readLog'; readonly host: string }
   | { readonly do: 'kill' | 'cutPower' | 'stopHost'; readonly host: string; readonly forMs: number }
   | {
       readonly do: 'dieInWrite';
+      readonly how: 'kill' | 'cutPower';
       readonly host: string;
       readonly after: number;
       readonly forMs: number;
     }
+  /** All hosts lose power at once, and come back one by one. */
+  | { readonly do: 'blackout'; readonly forMs: readonly number[] }
   | { readonly do: 'pause'; readonly host: string; readonly forMs: number }
+  /** The next time that somebody takes the step, it happens to one of those who take part. */
+  | {
+      readonly do: 'ambush';
+      readonly step: ProtocolStep;
+      readonly what: Ambush;
+      readonly pick: number;
+      readonly afterMs: number;
+      readonly forMs: number;
+    }
   | { readonly do: 'cutLink'; readonly from: string; readonly to: string; readonly forMs: number }
   | {
       readonly do: 'cutRegistry' | 'muteRegistry' | 'cutStore';
       readonly host: string;
       readonly forMs: number;
     }
-  | { readonly do: 'registryAway' | 'storeAway' | 'storeFull'; readonly forMs: number }
+  | {
+      readonly do: 'registryAway' | 'registryForgets' | 'storeAway' | 'storeFull';
+      readonly forMs: number;
+    }
   | {
       readonly do: 'registryTrouble' | 'storeTrouble';
       readonly chance: number;
@@ -60,6 +79,11 @@ export type Action =
   | { readonly do: 'slowNetwork' | 'slowStore'; readonly ms: number; readonly forMs: number }
   | { readonly do: 'jumpClock'; readonly host: string; readonly ms: number }
   | { readonly do: 'flipCache'; readonly host: string; readonly pick: number };
+
+const ambushes = [
+  ...(['kill', 'cutPower', 'pause', 'isolate', 'cutRegistry', 'muteRegistry', 'cutStore'] as const),
+] as const;
+export type Ambush = (typeof ambushes)[number];
 
 export interface Plan {
   readonly disks: readonly { readonly units: number; readonly unitBytes: number }[];
@@ -90,7 +114,7 @@ class Planner {
 
   plan(): Plan {
     const busyMs = this.#any([2, 20, 100, 400]);
-    const faultShare = this.#any([0, 0.01, 0.03, 0.06]);
+    const faultShare = this.#any([0, 0.02, 0.05, 0.1]);
     const adminShare = this.#any([0.01, 0.04]);
     const stepCount = 150 + this.#below(350);
     for (let step = 0; step < stepCount; step += 1) {
@@ -124,6 +148,8 @@ class Planner {
   #useFile(): void {
     const file = this.#below(filesMax);
     const host = this.#any(hostNames);
+    if (this.#chance(0.3))
+      return this.#add({ do: this.#any(['append', 'append', 'readLog']), host });
     const what = this.#any(['putFile', 'readFile', 'readFile', 'removeFile'] as const);
     this.#add({ do: what, file, host });
   }
@@ -147,16 +173,23 @@ class Planner {
   #fault(): void {
     const host = this.#any(hostNames);
     const forMs = this.#chance(0.5) ? this.#below(longMs) : this.#below(2000);
-    const fate = this.#below(17);
+    const fate = this.#below(26);
     if (fate < 3) this.#add({ do: 'kill', host, forMs });
     else if (fate < 5) this.#add({ do: 'cutPower', host, forMs });
-    else if (fate < 7) this.#add({ do: 'dieInWrite', host, after: 1 + this.#below(30), forMs });
+    else if (fate < 7)
+      this.#add({
+        ...{ do: 'dieInWrite', how: this.#any(['kill', 'cutPower']), host, forMs },
+        after: 1 + this.#below(30),
+      });
     else if (fate < 8) this.#add({ do: 'pause', host, forMs });
     else if (fate < 9) this.#cutLinks(host, forMs);
     else if (fate < 10)
       this.#add({ do: this.#any(['cutRegistry', 'muteRegistry', 'cutStore']), host, forMs });
     else if (fate < 11)
-      this.#add({ do: this.#any(['registryAway', 'storeAway', 'storeFull']), forMs });
+      this.#add({
+        do: this.#any(['registryAway', 'registryForgets', 'storeAway', 'storeFull']),
+        forMs,
+      });
     else if (fate < 13)
       this.#add({
         ...{ do: this.#any(['registryTrouble', 'storeTrouble'] as const), forMs },
@@ -168,7 +201,18 @@ class Planner {
         ms: this.#any([20, 300, 3000]),
       });
     else if (fate < 16) this.#add({ do: 'jumpClock', host, ms: this.#below(20_000) - 10_000 });
-    else this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
+    else if (fate < 17) this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
+    else if (fate < 18)
+      this.#add({ do: 'blackout', forMs: hostNames.map(() => this.#below(longMs)) });
+    else this.#ambush();
+  }
+
+  #ambush(): void {
+    const forMs = this.#below(this.#any([300, 3000, longMs + 3000]));
+    this.#add({
+      ...{ do: 'ambush', step: this.#any(protocolSteps), what: this.#any(ambushes), forMs },
+      ...{ pick: this.#below(2), afterMs: this.#random.fraction() * this.#any([0, 0.5, 5, 50]) },
+    });
   }
 
   /** One way, both, or to all others. */

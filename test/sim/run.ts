@@ -4,6 +4,7 @@
  *   --seed N        one, again and to the letter; `--trace` shows all that happens
  *   --seeds A..B    those
  *   --minutes M     for so long, at most
+ *   --coverage      how often each fault met each step of the protocols
  *   --json          one line of JSON for each seed
  *
  * Exit status 1 when a promise was broken: then what broke it is shown, as short as it gets.
@@ -12,6 +13,7 @@
 import { parseArgs } from 'node:util';
 import { seededRandom } from '../../src/platform/random.ts';
 import { planOf } from './plan.ts';
+import { tableOf } from './protocol.ts';
 import type { SeedResult } from './seed.ts';
 import { runSeed } from './seed.ts';
 import { shrunk } from './shrink.ts';
@@ -21,6 +23,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     seeds: { type: 'string' },
     minutes: { type: 'string', default: '1' },
+    coverage: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
   },
@@ -31,6 +34,7 @@ const write = (text: string) => void process.stdout.write(text);
 const began = { at: performance.now(), cpu: process.cpuUsage() };
 const endMs = began.at + Number(values.minutes) * 60_000;
 const sums: Record<string, number> = {};
+const coverage = new Map<string, number>();
 let seeds = 0;
 
 /** A failing one without `--seeds` begins anywhere, so that each run sees others. */
@@ -47,6 +51,8 @@ function addTo(result: SeedResult): void {
   const { simulatedMs, events } = result;
   for (const [what, count] of Object.entries({ simulatedMs, events, ...result.counts }))
     sums[what] = (sums[what] ?? 0) + count;
+  for (const [cell, count] of result.coverage)
+    coverage.set(cell, (coverage.get(cell) ?? 0) + count);
 }
 
 function summary(): string {
@@ -76,7 +82,7 @@ let toldMs = began.at;
 for (let seed = first; seed <= last && performance.now() < endMs; seed += 1) {
   const result = await runSeed(seed, { isVerbose: values.trace });
   addTo(result);
-  const { lines, failure, ...facts } = result;
+  const { lines, failure, coverage: _coverage, ...facts } = result;
   if (values.trace) write(`${lines.join('\n')}\n`);
   if (values.json) write(`${JSON.stringify({ ...facts, failure: failure?.message ?? null })}\n`);
   else if (values.seed !== undefined) write(`${JSON.stringify(facts)}\n`);
@@ -90,3 +96,4 @@ for (let seed = first; seed <= last && performance.now() < endMs; seed += 1) {
   break;
 }
 if (!values.json) write(`${process.stdout.isTTY ? '\n' : ''}${summary()}`);
+if (values.coverage) write(`${tableOf(coverage)}\n`);

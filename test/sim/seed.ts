@@ -4,6 +4,7 @@ import { seededRandom } from '../../src/platform/random.ts';
 import { letWorldsGo } from './any-signal.ts';
 import type { Plan } from './plan.ts';
 import { planOf } from './plan.ts';
+import type { Coverage } from './protocol.ts';
 import { SimWorld } from './world.ts';
 
 letWorldsGo();
@@ -14,6 +15,8 @@ export interface SeedResult {
   readonly events: number;
   readonly simulatedMs: number;
   readonly counts: SimWorld['counts'];
+  /** How often a fault met a step of a protocol. */
+  readonly coverage: Coverage['counts'];
   readonly lines: readonly string[];
   readonly failure: Error | undefined;
 }
@@ -31,9 +34,10 @@ export async function runSeed(
   await world.run(plan).catch((error: Error) => {
     failure = error;
   });
-  const { scheduler, counts, lines } = world;
+  const { scheduler, counts, lines, coverage } = world;
   return {
     ...{ seed, counts, lines, failure, events: scheduler.eventCount },
+    coverage: coverage.counts,
     hash: scheduler.hash.toString(16).padStart(8, '0'),
     simulatedMs: Math.round(scheduler.nowMs),
   };

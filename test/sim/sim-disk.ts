@@ -6,6 +6,7 @@ import type { Ino, ObjectId } from '../../src/core/units.ts';
 import type { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
 import { decodeObject } from '../../src/registry/object-records.ts';
+import type { RoutedObject } from '../../src/router/routed-object.ts';
 import type { History } from './history.ts';
 import { Violation } from './history.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
@@ -76,8 +77,10 @@ export class SimDisk {
         const write = this.history.beginWrite(first, count, value);
         await use(daemon, this.path, async (fileSystem, ino) => {
           const how = { mode: 'punch', keepSize: true } as const;
-          if (!isTrim) await fileSystem.write(ino, first * unitBytes, data);
-          else await fileSystem.allocate(ino, first * unitBytes, count * unitBytes, how);
+          const [offset, length] = [first * unitBytes, count * unitBytes];
+          if (isTrim) await fileSystem.allocate(ino, offset, length, how);
+          else await fileSystem.write(ino, offset, data);
+          this.#assertOwner(daemon, host);
           // Before it is closed, which may take long.
           this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
           this.history.endWrite(write, first, count, daemon);
@@ -92,9 +95,11 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, `read ${first}+${count}`, async (daemon) => {
       const read = this.history.beginRead(first, count);
-      const into = await this.#use(daemon, (fileSystem, ino) =>
-        this.#readUnits(fileSystem, ino, first, count),
-      );
+      const into = await this.#use(daemon, async (fileSystem, ino) => {
+        const bytes = await this.#readUnits(fileSystem, ino, first, count);
+        this.#assertOwner(daemon, host);
+        return bytes;
+      });
       const values = valuesOf(this.#stamp, first, into);
       // Whose tenure it was decides what may be seen.
       this.#holders();
@@ -311,6 +316,16 @@ export class SimDisk {
         if (host.daemon === daemon) this.#world.fail(error, `${this.path}: ${what} at ${host.id}`);
       });
     void daemon.process.died.then(over);
+  }
+
+  /** Who answers by himself is the owner at that very moment. */
+  #assertOwner({ stack: { router } }: Daemon, { id }: SimHost): void {
+    const opened = router.opened(this.id) as RoutedObject | undefined;
+    const found = this.#world.registry.get(`o${this.id}`);
+    if (!opened?.isHere() || opened.isHeld || !found) return;
+    const { owner, epoch } = decodeObject(this.id, found.value, found.revision);
+    if (owner !== id)
+      throw new Violation(`${id} answers although ${owner} owns it, in epoch ${epoch}`);
   }
 
   #tell(host: SimHost, what: string): void {

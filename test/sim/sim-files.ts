@@ -22,6 +22,8 @@ interface Version {
   readonly value: number;
   readonly beganMs: number;
   overMs: number;
+  /** Who made what came after it: there it is over at once. */
+  overBy?: Daemon;
 }
 
 export class SimFiles {
@@ -70,26 +72,28 @@ export class SimFiles {
     await fileSystem.release(ino);
     const to = { parent: rootIno, name: nameOf(file) };
     await fileSystem.rename({ parent: rootIno, name }, to, 'replace');
-    this.#end(file, version);
+    this.#end(file, version, daemon);
     this.#world.counts.filesPut += 1;
   }
 
-  async #remove({ stack: { fileSystem } }: Daemon, file: number): Promise<void> {
+  async #remove(daemon: Daemon, file: number): Promise<void> {
+    const { fileSystem } = daemon.stack;
     const version = this.#begin(file, 0);
     await fileSystem.unlink(rootIno, nameOf(file)).catch((error: unknown) => {
       if (!isStorageError(error, 'not_found')) throw error;
     });
-    this.#end(file, version);
+    this.#end(file, version, daemon);
   }
 
   async #read(daemon: Daemon, file: number): Promise<void> {
     const beganMs = this.#world.scheduler.nowMs;
     const value = await valueAt(daemon, file);
-    const possible = this.#versions.get(file) ?? [];
-    const isPossible = possible.some(
-      (version) => version.value === value && version.overMs + staleMs >= beganMs,
+    const versions = this.#versions.get(file) ?? [];
+    const isPossible = versions.some(
+      ({ value: possible, overMs, overBy }) =>
+        possible === value && overMs + (overBy === daemon ? 0 : staleMs) >= beganMs,
     );
-    if (!isPossible && !(value === 0 && (possible[0]?.overMs ?? beganMs) + staleMs >= beganMs))
+    if (!isPossible && !(value === 0 && (versions[0]?.overMs ?? beganMs) + staleMs >= beganMs))
       throw new Violation(`file ${file}: ${value} is not possible at ${beganMs}`);
     this.#world.counts.filesRead += 1;
   }
@@ -106,10 +110,11 @@ export class SimFiles {
   }
 
   /** Only one change at a time is made, but what a host left unfinished may still come. */
-  #end(file: number, version: Version): void {
+  #end(file: number, version: Version, by: Daemon): void {
     const { nowMs } = this.#world.scheduler;
     for (const other of this.#versions.get(file) ?? [])
-      if (other !== version && other.overMs === Number.POSITIVE_INFINITY) other.overMs = nowMs;
+      if (other !== version && other.overMs === Number.POSITIVE_INFINITY)
+        [other.overMs, other.overBy] = [nowMs, by];
   }
 }
 

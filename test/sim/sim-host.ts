@@ -20,6 +20,7 @@ import { seededRandom } from '../../src/platform/random.ts';
 import type { Checksum } from '../../src/ports/checksum.ts';
 import type { Log } from '../../src/ports/log.ts';
 import type { MemoryStore } from '../../src/registry/memory-store.ts';
+import type { Coverage } from './protocol.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { ClockFaults } from './sim-clock.ts';
 import { SimClock } from './sim-clock.ts';
@@ -42,6 +43,9 @@ export interface Surroundings {
   readonly registryFaults: RegistryFaults;
   readonly store: SharedStore;
   readonly checksum: Checksum;
+  readonly coverage: Coverage;
+  readonly tookOver: (id: string, host: string) => void;
+  readonly violated: (error: unknown) => void;
   readonly tuning: Tuning;
   readonly note: (host: string, level: string, message: string, facts: object) => void;
 }
@@ -60,8 +64,8 @@ export class SimHost {
   /** Undefined while it starts, and while it is down. */
   daemon: Daemon | undefined;
   process: SimProcess | undefined;
-  /** Counts down with each change on the disk; at 0 the process dies in the middle of it. */
-  diskChangesUntilDeath = Number.POSITIVE_INFINITY;
+  /** Counts down with each change on the disk; in the last of them, something happens. */
+  inDiskChange: { left: number; readonly act: () => void } | undefined;
   readonly #around: Surroundings;
   readonly #seed: number;
   #instances = 0;
@@ -114,6 +118,7 @@ export class SimHost {
   /** The process is killed: what it has written is there. */
   kill(): void {
     this.#wantsToRun = false;
+    this.#around.coverage.strike(this.id, 'kill');
     if (this.process) this.#end(this.process);
   }
 
@@ -122,6 +127,7 @@ export class SimHost {
     this.#wantsToRun = false;
     this.#offUntilMs = this.#around.scheduler.nowMs + forMs;
     this.#boots += 1;
+    this.#around.coverage.strike(this.id, 'power');
     const random = this.process?.random ?? seededRandom(this.#seed);
     if (this.process) this.#end(this.process);
     this.disk = this.disk.crash(random);
@@ -149,21 +155,31 @@ export class SimHost {
     const { disk } = this;
     const { random } = process;
     disk.faults.slowReads = random.fraction() < 0.5;
-    disk.faults.pause = (operation) =>
-      process.answer(operation === 'sync' ? 0.2 + random.fraction() : 0.05, operation, () => {});
+    disk.faults.pause = (operation) => this.#pause(process, operation);
     disk.faults.fails = (operation) => {
       if (!process.isAlive) return true;
       if (operation === 'read') return false;
-      this.diskChangesUntilDeath -= 1;
-      if (this.diskChangesUntilDeath > 0) return false;
-      this.diskChangesUntilDeath = Number.POSITIVE_INFINITY;
-      this.#end(process);
-      return true;
+      const due = this.inDiskChange;
+      if (!due) return false;
+      due.left -= 1;
+      if (due.left > 0) return false;
+      this.inDiskChange = undefined;
+      due.act();
+      return !process.isAlive;
     };
   }
 
+  async #pause(process: SimProcess, operation: 'sync' | 'read'): Promise<void> {
+    const { coverage, tuning } = this.#around;
+    const isSync = operation === 'sync';
+    const over = coverage.begin(isSync ? 'fdatasync' : 'read SSD', this.id);
+    const ms = isSync ? 0.2 + process.random.fraction() * tuning.syncMs : 0.05;
+    await process.answer(ms, operation, () => {});
+    over();
+  }
+
   #ports(process: SimProcess): HostPorts {
-    const { network, registry, registryFaults, store, checksum, note, tuning } = this.#around;
+    const { network, store, checksum, note, tuning } = this.#around;
     const clock = new SimClock(process, this.clockFaults);
     const { random } = process;
     const log = logOf((level, message, facts) => note(this.id, level, message, facts));
@@ -173,8 +189,7 @@ export class SimHost {
         ...{ pid: this.#instances, uid: 0, gid: 0, since: 'the beginning' },
         bootId: `boot ${this.#boots}`,
       },
-      openRegistry: async () =>
-        new SimRegistry(process, { host: this.id, clock }, registry, registryFaults),
+      openRegistry: async () => new SimRegistry(process, { host: this.id, clock }, this.#around),
       openBackend: async (bucketPrefix) => ({
         ...stackOn(
           simStore(process, this.id, store),

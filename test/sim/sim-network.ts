@@ -9,17 +9,22 @@ import type { HostId } from '../../src/core/units.ts';
 import type { ListeningPeers } from '../../src/daemon/host-ports.ts';
 import type { PeerAddress, PeerHandler, PeerMessage } from '../../src/ports/peers.ts';
 import type { Random } from '../../src/ports/random.ts';
+import type { Coverage } from './protocol.ts';
+import { stepOfMessage } from './protocol.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimProcess } from './sim-process.ts';
+import { silenceMs } from './sim-process.ts';
 
-/** After so long without a word a peer is given up: see platform/peers/connection.ts. */
-const silenceMs = 5000;
 const connectMs = 5000;
+/** What lies in a connection that was given up is handled by then. */
+const lateMsMax = 20;
 
 interface Place {
   readonly process: SimProcess;
   readonly handler: PeerHandler;
   readonly host: HostId;
+  /** What becomes of calls that have no answer yet when it is lost. */
+  readonly unanswered: Set<() => void>;
 }
 
 const copyOf = ({ kind, head, payload }: PeerMessage): PeerMessage => ({
@@ -33,6 +38,7 @@ const lost = (host: string) => new StorageError('unknown_outcome', `host ${host}
 export class SimNetwork {
   readonly #scheduler: Scheduler;
   readonly #random: Random;
+  readonly #coverage: Coverage;
   readonly #places = new Map<string, Place>();
   readonly #cut = new Map<string, number>();
   /** When the last message of one host to another arrives. */
@@ -42,8 +48,9 @@ export class SimNetwork {
   /** Messages that were handled and whose answers were lost. */
   lostAnswers = 0;
 
-  constructor(scheduler: Scheduler, random: Random) {
+  constructor(scheduler: Scheduler, random: Random, coverage: Coverage) {
     this.#scheduler = scheduler;
+    this.#coverage = coverage;
     this.#random = random;
   }
 
@@ -54,8 +61,16 @@ export class SimNetwork {
     handler: PeerHandler,
   ): ListeningPeers {
     const address = `${host}:${instance}`;
-    this.#places.set(address, { process, handler, host });
-    process.onEnd(() => this.#places.delete(address));
+    const unanswered = new Set<() => void>();
+    const loseAll = () => {
+      for (const lose of unanswered) lose();
+    };
+    this.#places.set(address, { process, handler, host, unanswered });
+    process.onEnd(() => {
+      this.#places.delete(address);
+      loseAll();
+    });
+    process.onSilence(loseAll);
     let isClosed = false;
     return {
       address,
@@ -99,6 +114,9 @@ export class SimNetwork {
   ): Promise<PeerMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<PeerMessage>();
     const sent = copyOf(message);
+    const step = stepOfMessage(message.kind);
+    const over = this.#coverage.begin(step, from, to.host);
+    promise.then(over, over);
     const fail = (ms: number, error: () => StorageError) =>
       sender.later(ms, 'no answer', () => reject(error()));
     signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
@@ -112,24 +130,37 @@ export class SimNetwork {
     const answer = (act: () => void) => {
       if (this.isCut(place.host, from)) {
         this.lostAnswers += 1;
+        this.#coverage.met(step, 'cut link');
         return fail(silenceMs, silent);
       }
       this.#deliver(sender, place.host, from, `answer ${sent.kind}`, act);
     };
     if (this.isCut(from, place.host)) {
       // A connection that stands falls silent; a new one does not come about.
+      this.#coverage.met(step, 'cut link');
       const isNew = this.#random.fraction() < 0.5;
       if (isNew) fail(connectMs, () => new StorageError('unavailable', 'no way'));
       else fail(silenceMs, silent);
       return promise;
     }
-    place.process.onEnd(() => fail(this.#travelMs(), silent));
-    this.#deliver(place.process, from, place.host, `message ${sent.kind}`, () => {
+    let isLost = false;
+    const lose = () => {
+      isLost = true;
+      fail(this.#travelMs(), silent);
+    };
+    const forget = () => void place.unanswered.delete(lose);
+    place.unanswered.add(lose);
+    promise.then(forget, forget);
+    const handle = () => {
       if (!this.#places.has(to.address)) return;
       void handled(place.handler, from, sent).then((made) => {
         if (!place.process.isAlive) return;
         answer(() => made(resolve, reject));
       });
+    };
+    this.#deliver(place.process, from, place.host, `message ${sent.kind}`, () => {
+      if (!isLost) return handle();
+      place.process.later(this.#random.fraction() * lateMsMax, 'late message', handle);
     });
     return promise;
   }

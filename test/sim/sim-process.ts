@@ -8,6 +8,9 @@ import type { Random } from '../../src/ports/random.ts';
 import { StorageError } from '../../src/core/errors.ts';
 import type { Scheduler } from './scheduler.ts';
 
+/** After so long without a word a peer is given up: see platform/peers/connection.ts. */
+export const silenceMs = 5000;
+
 export class SimProcess {
   readonly name: string;
   readonly scheduler: Scheduler;
@@ -18,6 +21,8 @@ export class SimProcess {
   #waiting: { readonly label: string; readonly act: () => void }[] = [];
   #noteDeath: () => void = () => {};
   readonly #ends: (() => void)[] = [];
+  readonly #silences: (() => void)[] = [];
+  #stops = 0;
 
   constructor(name: string, scheduler: Scheduler, random: Random) {
     this.name = name;
@@ -57,8 +62,20 @@ export class SimProcess {
     this.#ends.push(act);
   }
 
+  /** It has been stopped for so long that others have given up its connections. */
+  onSilence(act: () => void): void {
+    this.#silences.push(act);
+  }
+
   stop(): void {
-    if (this.#state === 'running') this.#state = 'stopped';
+    if (this.#state !== 'running') return;
+    this.#state = 'stopped';
+    this.#stops += 1;
+    const stop = this.#stops;
+    this.scheduler.after(silenceMs, `${this.name} is silent`, () => {
+      if (this.#state === 'stopped' && this.#stops === stop)
+        for (const act of this.#silences) act();
+    });
   }
 
   resume(): void {

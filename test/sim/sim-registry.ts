@@ -6,6 +6,7 @@
 import { StorageError } from '../../src/core/errors.ts';
 import { TaskGroup } from '../../src/core/task-group.ts';
 import type { CallOptions } from '../../src/ports/blob-store.ts';
+import type { Checksum } from '../../src/ports/checksum.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import type {
   KeyRange,
@@ -20,6 +21,9 @@ import type {
 import { KeptLease } from '../../src/registry/kept-lease.ts';
 import type { MemoryStore } from '../../src/registry/memory-store.ts';
 import { untilAborted } from '../../src/registry/until-aborted.ts';
+import type { Coverage, ProtocolStep } from './protocol.ts';
+import { stepOfTransaction } from './protocol.ts';
+import { recordRules } from './record-rules.ts';
 import type { SimProcess } from './sim-process.ts';
 
 /** How long a call is waited for, as an etcd client does. */
@@ -37,12 +41,24 @@ export interface RegistryFaults {
   forgets: boolean;
 }
 
+/** What all processes share. */
+export interface RegistryAround {
+  readonly registry: MemoryStore;
+  readonly registryFaults: RegistryFaults;
+  readonly coverage: Coverage;
+  readonly checksum: Checksum;
+  /** The object is this host's, whether or not it lives to learn it. */
+  readonly tookOver: (id: string, host: string) => void;
+  readonly violated: (error: unknown) => void;
+}
+
 export class SimRegistry implements Registry {
   readonly #host: string;
   readonly #process: SimProcess;
   readonly #clock: Clock;
   readonly #store: MemoryStore;
   readonly #faults: RegistryFaults;
+  readonly #around: RegistryAround;
   readonly #closing = new AbortController();
   readonly #tasks = new TaskGroup((error) => {
     throw error;
@@ -51,14 +67,14 @@ export class SimRegistry implements Registry {
   constructor(
     process: SimProcess,
     { host, clock }: { readonly host: string; readonly clock: Clock },
-    store: MemoryStore,
-    faults: RegistryFaults,
+    around: RegistryAround,
   ) {
     this.#host = host;
     this.#process = process;
     this.#clock = clock;
-    this.#store = store;
-    this.#faults = faults;
+    this.#store = around.registry;
+    this.#faults = around.registryFaults;
+    this.#around = around;
   }
 
   get(key: string, options?: CallOptions): Promise<KeyValue | undefined> {
@@ -70,7 +86,29 @@ export class SimRegistry implements Registry {
   }
 
   transact(transaction: Transaction, options?: CallOptions): Promise<Outcome> {
-    return this.#call('transact', 'write', () => this.#store.transact(transaction), options);
+    const { coverage, checksum, tookOver } = this.#around;
+    const step = stepOfTransaction(this.#host, transaction, this.#store, checksum);
+    const act = () => {
+      const checked = recordRules(this.#host, transaction, this.#store, checksum);
+      const made = this.#store.transact(transaction);
+      if (made.committed) this.#assert(checked);
+      const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);
+      if (made.committed && step === 'take over' && object) tookOver(object, this.#host);
+      return made;
+    };
+    const outcome = this.#call('transact', 'write', act, options, step);
+    const over = coverage.begin(step, this.#host);
+    outcome.then(over, over);
+    return outcome;
+  }
+
+  /** What it throws is no answer to anybody, but the end. */
+  #assert(check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      this.#around.violated(error);
+    }
   }
 
   async grantLease(ttlMs: number, options?: CallOptions): Promise<Lease> {
@@ -114,14 +152,21 @@ export class SimRegistry implements Registry {
     what: 'read' | 'write',
     act: () => T,
     { signal }: CallOptions = {},
+    step?: ProtocolStep,
   ): Promise<T> {
     this.#closing.signal.throwIfAborted();
     signal?.throwIfAborted();
     this.#process.assertAlive();
-    return untilAborted(this.#travel(label, what, act), signal, this.#closing.signal);
+    return untilAborted(this.#travel(label, what, act, step), signal, this.#closing.signal);
   }
 
-  #travel<T>(label: string, what: 'read' | 'write', act: () => T): Promise<T> {
+  #travel<T>(
+    label: string,
+    what: 'read' | 'write',
+    act: () => T,
+    step: ProtocolStep | undefined,
+  ): Promise<T> {
+    const { coverage } = this.#around;
     const process = this.#process;
     const { random, scheduler } = process;
     const { isAway, deafTo, unheardBy, trouble } = this.#faults;
@@ -133,8 +178,10 @@ export class SimRegistry implements Registry {
       process.answer(patienceMs, `${label} lost`, () => {
         throw error;
       });
+    const isRefused = isAway || deafTo.has(this.#host) || fate < trouble * 0.3;
+    if (isRefused) coverage.met(step, 'registry away');
     if (isAway || deafTo.has(this.#host)) return giveUp(fate < 0.5 ? away() : unknown());
-    if (fate < trouble * 0.3)
+    if (isRefused)
       return process.answer(fate, `${label} refused`, () => {
         throw away();
       });
@@ -142,6 +189,7 @@ export class SimRegistry implements Registry {
       const isLate = fate < trouble * 0.5;
       const isLost = isLate || fate < trouble || unheardBy.has(this.#host);
       const travelMs = isLate ? patienceMs * 2 * random.fraction() : 0.1 + fate * 0.5;
+      if (isLost) coverage.met(step, 'registry lost');
       // It happens at the registry, whatever becomes of who asked.
       scheduler.after(travelMs, `registry ${label}`, () => {
         const settle = settledBy(act, resolve, reject);

@@ -13,10 +13,12 @@ import type {
   ConditionalPut,
 } from '../../src/ports/blob-store.ts';
 import { untilAborted } from '../../src/registry/until-aborted.ts';
+import type { Coverage, ProtocolStep } from './protocol.ts';
+import { stepOfDeletion, stepOfPut } from './protocol.ts';
 import type { SimProcess } from './sim-process.ts';
 
 /** How long a request is on its way that nobody waits for any more. */
-const lateMsMax = 20_000;
+export const lateMsMax = 20_000;
 const connectMs = 3000;
 
 export interface StoreFaults {
@@ -37,6 +39,7 @@ export interface StoreFaults {
 export interface SharedStore {
   readonly backend: MemoryBackend;
   readonly faults: StoreFaults;
+  readonly coverage: Coverage;
   /** When blobs were put, by bucket and key. */
   readonly putAtMs: Map<string, number>;
   readonly nowMs: () => number;
@@ -45,11 +48,17 @@ export interface SharedStore {
 }
 
 export function simStore(process: SimProcess, host: string, shared: SharedStore): Backend {
-  const { backend: inner, faults } = shared;
-  const call: Call = (label, bytes, act, { signal } = {}) => {
+  const { backend: inner, faults, coverage } = shared;
+  const call: Call = async (label, bytes, act, { signal } = {}, step) => {
     signal?.throwIfAborted();
     process.assertAlive();
-    return untilAborted(travel(process, host, faults, label, bytes, act), signal);
+    const over = coverage.begin(step, host);
+    const met = (fault: 'store away' | 'store lost') => coverage.met(step, fault);
+    try {
+      return await untilAborted(travel(process, host, faults, { label, bytes, met }, act), signal);
+    } finally {
+      over();
+    }
   };
   return {
     get conditionalPut() {
@@ -71,6 +80,7 @@ type Call = <T>(
   bytes: number,
   act: () => Promise<T>,
   options?: CallOptions,
+  step?: ProtocolStep,
 ) => Promise<T>;
 
 function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Call): BlobStore {
@@ -93,6 +103,7 @@ function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Cal
           putAtMs.set(`${name}/${key}`, shared.nowMs());
         },
         options,
+        stepOfPut(key),
       );
     },
     get: (key, options = {}) =>
@@ -114,7 +125,8 @@ function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Cal
         },
         options,
       ),
-    deleteMany: (keys, options) => call('delete', 0, () => inner.deleteMany(keys), options),
+    deleteMany: (keys, options) =>
+      call('delete', 0, () => inner.deleteMany(keys), options, stepOfDeletion(keys)),
   };
 }
 
@@ -124,16 +136,27 @@ function travel<T>(
   process: SimProcess,
   host: string,
   faults: StoreFaults,
-  label: string,
-  bytes: number,
+  {
+    label,
+    bytes,
+    met,
+  }: {
+    readonly label: string;
+    readonly bytes: number;
+    readonly met: (fault: 'store away' | 'store lost') => void;
+  },
   act: () => Promise<T>,
 ): Promise<T> {
   const { random, scheduler } = process;
   const fate = random.fraction();
-  const refuse = (ms: number, detail: Readonly<Record<string, unknown>> = {}) =>
+  const fail = (ms: number, detail: Readonly<Record<string, unknown>> = {}) =>
     process.answer(ms, `${label} refused`, () => {
       throw new StorageError('unavailable', 'the store does not answer', { detail });
     });
+  const refuse: typeof fail = (ms, detail) => {
+    met('store away');
+    return fail(ms, detail);
+  };
   if (faults.isAway) return refuse(fate < 0.5 ? 5 : connectMs);
   if (faults.deafTo.has(host)) return refuse(connectMs);
   const { trouble } = faults;
@@ -155,5 +178,7 @@ function travel<T>(
       );
     });
   });
-  return isLost ? refuse(isLate ? connectMs * fate : tookMs) : answered;
+  if (!isLost) return answered;
+  met('store lost');
+  return fail(isLate ? connectMs * fate : tookMs);
 }

@@ -5,18 +5,23 @@ import { test } from 'node:test';
 import { seededRandom } from '../../src/platform/random.ts';
 import { History, Violation } from './history.ts';
 import { planOf } from './plan.ts';
+import type { Coverage } from './protocol.ts';
+import { neverMet } from './protocol.ts';
 import { runSeed } from './seed.ts';
 
 const seedCount = 200;
 
 test(`${seedCount} vPools keep their promises`, async () => {
   const sums: Record<string, number> = {};
+  const met: Coverage['counts'] = new Map();
   for (let seed = 1; seed <= seedCount; seed += 1) {
-    const { failure, counts } = await runSeed(seed);
+    const { failure, counts, coverage } = await runSeed(seed);
     if (failure) assert.fail(`${failure.message}; again: npm run sim -- --seed ${seed} --trace`);
     for (const [what, count] of Object.entries(counts)) sums[what] = (sums[what] ?? 0) + count;
+    for (const cell of coverage.keys()) met.set(cell, 1);
   }
   for (const [what, count] of Object.entries(sums)) assert.ok(count > 0, `nothing of ${what}`);
+  assert.deepEqual(neverMet(met), []);
 });
 
 test('one seed is one history, and one plan', async () => {
@@ -101,4 +106,21 @@ test('a history knows what a crash may take', () => {
     if (isFine) disk.lookedThrough(found);
     else assert.throws(() => disk.lookedThrough(found), Violation, `${found.join()}`);
   }
+});
+
+test('a history knows what hides what a crash has taken', () => {
+  const disk = history();
+  written(disk, 0, 1);
+  disk.cutPower('a', ['a']);
+  written(disk, 0, 2);
+  disk.lookedThrough([2, 0]);
+  disk.cutPower('a', ['a']);
+  disk.lookedThrough([0, 0]);
+  const slow = disk.beginWrite(1, 1, 0);
+  written(disk, 1, 0);
+  written(disk, 1, 3);
+  disk.lookedThrough([0, 0]);
+  disk.endWrite(slow, 1, 1);
+  written(disk, 1, 4);
+  assert.throws(() => disk.lookedThrough([0, 0]), Violation, 'what nothing hides');
 });

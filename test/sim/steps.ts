@@ -2,6 +2,7 @@
 
 import { Violation } from './history.ts';
 import type { Step } from './plan.ts';
+import { hostNames } from './plan.ts';
 import type { SimDisk } from './sim-disk.ts';
 import { use } from './sim-disk.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
@@ -10,9 +11,15 @@ import type { SimWorld } from './world.ts';
 
 const disksMax = 6;
 
+/** Whatever is done to hosts and to what they stand on. */
+type Misfortune = Exclude<Step, { readonly do: Use['do'] }>;
+type Use = Extract<Step, { disk: number } | { file: number } | { do: 'append' | 'readLog' }>;
+
 export function takeStep(world: SimWorld, step: Step): void {
   if ('disk' in step) return onDisk(world, step, world.disks[step.disk % world.disks.length]);
   if ('file' in step) return world.files.take(step, world.host(step.host));
+  if (step.do === 'append' || step.do === 'readLog')
+    return world.log.take(step.do, world.host(step.host));
   return misfortune(world, step);
 }
 
@@ -99,14 +106,10 @@ function clone(world: SimWorld, disk: SimDisk, host: SimHost, pick: number): voi
   });
 }
 
-function misfortune(
-  world: SimWorld,
-  step: Exclude<Step, { readonly disk: number } | { readonly file: number }>,
-): void {
+function misfortune(world: SimWorld, step: Misfortune): void {
   const { scheduler, network, registryFaults, store } = world;
   const { faults } = store;
-  const later = (act: () => void) =>
-    scheduler.after('forMs' in step ? step.forMs : 0, `end of ${step.do}`, act);
+  const later = (act: () => void) => scheduler.after(forMsOf(step), `end of ${step.do}`, act);
   const during = (names: Set<string>, name: string) => {
     names.add(name);
     later(() => names.delete(name));
@@ -116,11 +119,21 @@ function misfortune(
     case 'cutPower':
     case 'stopHost':
       return end(world, step.do, world.host(step.host), step.forMs);
-    case 'dieInWrite':
-      world.host(step.host).diskChangesUntilDeath = step.after;
-      return later(() => world.host(step.host).start());
+    case 'dieInWrite': {
+      const host = world.host(step.host);
+      const act = () => end(world, step.how, host, step.forMs);
+      host.inDiskChange = { left: step.after, act };
+      return;
+    }
+    case 'blackout':
+      for (const [index, host] of [...world.hosts.values()].entries())
+        end(world, 'cutPower', host, step.forMs[index] ?? 0);
+      return;
+    case 'ambush':
+      return ambush(world, step);
     case 'pause': {
       const { process } = world.host(step.host);
+      world.coverage.strike(step.host, 'pause');
       process?.stop();
       return later(() => process?.resume());
     }
@@ -134,10 +147,13 @@ function misfortune(
     case 'cutStore':
       return during(faults.deafTo, step.host);
     case 'registryAway':
-      registryFaults.isAway = true;
+    case 'registryForgets': {
+      const fault = step.do === 'registryAway' ? 'isAway' : 'forgets';
+      registryFaults[fault] = true;
       return later(() => {
-        registryFaults.isAway = false;
+        registryFaults[fault] = false;
       });
+    }
     case 'storeAway':
     case 'storeFull': {
       const fault = step.do === 'storeAway' ? 'isAway' : 'isFull';
@@ -168,6 +184,29 @@ function misfortune(
     case 'flipCache':
       return flipCache(world.host(step.host), step.pick);
   }
+}
+
+const forMsOf = (step: Step) =>
+  'forMs' in step && typeof step.forMs === 'number' ? step.forMs : 0;
+
+function ambush(
+  world: SimWorld,
+  { step, what, pick, afterMs, forMs }: Extract<Step, { readonly do: 'ambush' }>,
+): void {
+  world.coverage.lieInWait(step, (hosts) => {
+    const host = hosts[pick % hosts.length] as string;
+    world.scheduler.after(afterMs, `ambush at ${step}`, () => {
+      if (world.isVerbose) world.note('step', `ambush at ${step}: ${what} ${host}`);
+      const { nowMs: atMs } = world.scheduler;
+      if (what !== 'isolate') return misfortune(world, { do: what, host, forMs, atMs });
+      for (const to of hostNames.filter((other) => other !== host))
+        for (const [one, other] of [
+          [host, to],
+          [to, host],
+        ] as const)
+          misfortune(world, { do: 'cutLink', from: one, to: other, forMs, atMs });
+    });
+  });
 }
 
 function end(

@@ -10,6 +10,8 @@ export interface Tuning {
   readonly volumes: Partial<Settings['volumes']>;
   readonly cacheBytes: number;
   readonly requestsMax: number;
+  /** How long an fdatasync takes, at most. */
+  readonly syncMs: number;
 }
 
 export function tuningOf(random: Random): Tuning {
@@ -33,5 +35,6 @@ export function tuningOf(random: Random): Tuning {
     },
     cacheBytes: any(1024, 4096) * KiB,
     requestsMax: any(4, 64),
+    syncMs: any(1, 1, 30),
   };
 }

@@ -14,14 +14,17 @@ import type { Random } from '../../src/ports/random.ts';
 import { Violation, History } from './history.ts';
 import type { Plan, Step } from './plan.ts';
 import { hostNames } from './plan.ts';
+import { Coverage } from './protocol.ts';
 import { EventQueue } from './scheduler.ts';
 import { SimDisk, use } from './sim-disk.ts';
 import { SimFiles } from './sim-files.ts';
+import { SimLog } from './sim-log.ts';
 import type { Daemon } from './sim-host.ts';
 import { SimHost } from './sim-host.ts';
 import { SimNetwork } from './sim-network.ts';
 import type { RegistryFaults } from './sim-registry.ts';
 import type { SharedStore, StoreFaults } from './sim-store.ts';
+import { scrubbed } from './sim-scrub.ts';
 import { takeStep } from './steps.ts';
 import { tuningOf } from './tuning.ts';
 
@@ -33,6 +36,7 @@ const linesMax = 4000;
 
 export class SimWorld {
   readonly scheduler = new EventQueue();
+  readonly coverage = new Coverage();
   readonly random: Random;
   readonly network: SimNetwork;
   readonly registry: MemoryStore;
@@ -41,9 +45,11 @@ export class SimWorld {
   readonly hosts: ReadonlyMap<string, SimHost>;
   readonly disks: SimDisk[] = [];
   readonly files: SimFiles;
+  readonly log: SimLog;
   readonly counts = {
     ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
     ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0, flushesFailed: 0 },
+    appends: 0,
   };
   /** What happened last, for people. */
   readonly lines: string[] = [];
@@ -56,7 +62,7 @@ export class SimWorld {
   constructor(seed: number) {
     this.random = seededRandom(seed);
     const { scheduler } = this;
-    this.network = new SimNetwork(scheduler, seededRandom(seed + 1));
+    this.network = new SimNetwork(scheduler, seededRandom(seed + 1), this.coverage);
     this.registry = new MemoryStore({
       monotonicMs: () => scheduler.nowMs,
       wallNs: () => 0n,
@@ -74,16 +80,18 @@ export class SimWorld {
       conditionalPut: this.random.fraction() < 0.7 ? 'honoured' : 'ignored',
     };
     this.store = {
-      ...{ backend: new MemoryBackend(), faults, putAtMs: new Map() },
+      ...{ backend: new MemoryBackend(), faults, putAtMs: new Map(), coverage: this.coverage },
       nowMs: () => scheduler.nowMs,
       violated: (what) => this.fail(new Violation(what), 'object store'),
     };
     const around = {
       ...{ scheduler, network: this.network, registry: this.registry, checksum },
+      coverage: this.coverage,
+      tookOver: (object: string, host: string) =>
+        this.disks.find(({ id }) => id === object)?.takenOver(host),
+      violated: (error: unknown) => this.fail(error, 'registry'),
       ...{ registryFaults: this.registryFaults, store: this.store, tuning: tuningOf(this.random) },
       note: (host: string, level: string, message: string, facts: object) => {
-        if (message === 'object is taken over' && 'object' in facts)
-          this.disks.find(({ id }) => id === facts.object)?.takenOver(host);
         if (level !== 'debug' || this.isVerbose)
           this.note(host, `${level}: ${message} ${JSON.stringify(facts)}`);
       },
@@ -91,9 +99,12 @@ export class SimWorld {
     this.hosts = new Map(
       hostNames.map((name, index) => [name, new SimHost(name, around, seed * 7 + index)]),
     );
+    // A lease's margin is there for clocks that differ, even by as much as this.
+    const clockSpread = this.random.fraction() < 0.7 ? 0.01 : 0.2;
     for (const host of this.hosts.values())
-      host.clockFaults.rate = 1 + (this.random.fraction() - 0.5) * 0.01;
+      host.clockFaults.rate = 1 + (this.random.fraction() - 0.5) * clockSpread;
     this.files = new SimFiles(this);
+    this.log = new SimLog(this);
   }
 
   /** Runs what is planned to its end, and to the end of its consequences. Throws what is wrong. */
@@ -181,9 +192,10 @@ export class SimWorld {
   /** No faults any more: everything comes to an end, and is as it must be. */
   async #settle(): Promise<void> {
     this.note('sim', 'faults stop');
+    this.coverage.disarm();
     await this.#until('faults are over', () => this.#isCalm());
     for (const host of this.hosts.values()) {
-      host.diskChangesUntilDeath = Number.POSITIVE_INFINITY;
+      host.inDiskChange = undefined;
       host.start();
     }
     await this.#until('all hosts are up', () => this.#areUp());
@@ -201,7 +213,11 @@ export class SimWorld {
           if (daemon)
             await this.#within(`snapshot ${kept.name} is read`, disk.checkSnapshot(daemon, kept));
       }
+    const { daemon: scrubbing } = this.host('a');
+    await this.#within('a scrub ends', scrubbed(this.scheduler, scrubbing as Daemon));
     await this.#within('files are read', this.files.check());
+    for (const { daemon } of this.hosts.values())
+      if (daemon) await this.#within('the log is read', this.log.check(daemon));
   }
 
   #isCalm(): boolean {
@@ -210,7 +226,9 @@ export class SimWorld {
     const isCut = hostNames.some((from) => hostNames.some((to) => network.isCut(from, to)));
     return (
       !isCut &&
-      ![registryFaults.isAway, faults.isAway, faults.isFull].includes(true) &&
+      ![registryFaults.isAway, registryFaults.forgets, faults.isAway, faults.isFull].includes(
+        true,
+      ) &&
       registryFaults.deafTo.size + registryFaults.unheardBy.size + faults.deafTo.size === 0 &&
       [...this.hosts.values()].every(({ process }) => process?.isStopped !== true)
     );

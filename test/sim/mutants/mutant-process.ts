@@ -1,6 +1,6 @@
 /**
  * Wharf with one bug planted in it, simulated from seed to seed until a promise breaks:
- * `node mutant-process.ts NAME SEEDS`. Prints one line of JSON. The bug is put into the source while it
+ * `node mutant-process.ts NAME FIRST..LAST`. Prints one line of JSON. The bug is put into the source while it
  * is loaded, so no file changes and several such processes can run side by side.
  */
 
@@ -11,7 +11,8 @@ import { planted } from './mutant.ts';
 import type { MutantReport } from './mutant-report.ts';
 import { mutantNamed } from './table.ts';
 
-const [name = '', seedsMax = '1'] = process.argv.slice(2);
+const [name = '', seeds = '1..1'] = process.argv.slice(2);
+const [first = 1, last = first] = seeds.split('..').map(Number);
 const mutant = mutantNamed(name);
 if (!mutant) throw new Error(`no mutant ${name}`);
 const changesOf = Map.groupBy(
@@ -32,17 +33,14 @@ registerHooks({
   },
 });
 
-const began = performance.now();
 const { runSeed } = await import('../seed.ts');
 if (changesOf.size > 0) throw new Error(`${name} is planted where nothing runs`);
-let report: MutantReport | undefined;
-let seed = 0;
-while (!report?.broken && seed < Number(seedsMax)) {
-  seed += 1;
-  const { failure } = await runSeed(seed);
-  const seconds = Math.round((performance.now() - began) / 100) / 10;
-  report = { name, seeds: seed, seconds, broken: failure?.message };
-}
+let broken: string | undefined;
+let seed = first;
+for (; seed <= last && broken === undefined; seed += 1)
+  broken = (await runSeed(seed)).failure?.message;
+const { user, system } = process.cpuUsage();
+const report: MutantReport = { name, seeds: seed - first, seconds: (user + system) / 1e6, broken };
 process.stdout.write(`${JSON.stringify(report)}\n`);
 // What a broken promise leaves under way is nobody's business.
 process.exit(0);
