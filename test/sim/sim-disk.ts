@@ -238,6 +238,11 @@ export class SimDisk {
     this.#recover();
   }
 
+  /** Each tenure begins with what its owner has, although it may end before anybody uses it. */
+  noteRecord(): void {
+    this.#holders();
+  }
+
   /** Where something may be lost, everything is looked at before anything else is done. */
   #recover(): void {
     if (!this.history.isUncertain) return;

@@ -26,7 +26,7 @@ import type { ClockFaults } from './sim-clock.ts';
 import { SimClock } from './sim-clock.ts';
 import type { SimNetwork } from './sim-network.ts';
 import { SimProcess } from './sim-process.ts';
-import type { RegistryFaults } from './sim-registry.ts';
+import type { RegistryAround, RegistryFaults } from './sim-registry.ts';
 import { SimRegistry } from './sim-registry.ts';
 import type { SharedStore } from './sim-store.ts';
 import { simStore } from './sim-store.ts';
@@ -44,7 +44,7 @@ export interface Surroundings {
   readonly store: SharedStore;
   readonly checksum: Checksum;
   readonly coverage: Coverage;
-  readonly tookOver: (id: string, host: string) => void;
+  readonly recorded: RegistryAround['recorded'];
   readonly violated: (error: unknown) => void;
   readonly tuning: Tuning;
   readonly note: (host: string, level: string, message: string, facts: object) => void;

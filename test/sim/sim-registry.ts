@@ -47,8 +47,8 @@ export interface RegistryAround {
   readonly registryFaults: RegistryFaults;
   readonly coverage: Coverage;
   readonly checksum: Checksum;
-  /** The object is this host's, whether or not it lives to learn it. */
-  readonly tookOver: (id: string, host: string) => void;
+  /** The object's record has changed, whether or not the host lives to learn it. */
+  readonly recorded: (id: string, host: string, step: ProtocolStep | undefined) => void;
   readonly violated: (error: unknown) => void;
 }
 
@@ -86,14 +86,14 @@ export class SimRegistry implements Registry {
   }
 
   transact(transaction: Transaction, options?: CallOptions): Promise<Outcome> {
-    const { coverage, checksum, tookOver } = this.#around;
+    const { coverage, checksum, recorded } = this.#around;
     const step = stepOfTransaction(this.#host, transaction, this.#store, checksum);
     const act = () => {
       const checked = recordRules(this.#host, transaction, this.#store, checksum);
       const made = this.#store.transact(transaction);
       if (made.committed) this.#assert(checked);
       const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);
-      if (made.committed && step === 'take over' && object) tookOver(object, this.#host);
+      if (made.committed && object) recorded(object, this.#host, step);
       return made;
     };
     const outcome = this.#call('transact', 'write', act, options, step);
