@@ -279,13 +279,16 @@ export class ObjectRouter implements Objects {
 
   /** The object, opened, where this host is its owner; `not_owner`, `not_found`. */
   driven(id: ObjectId): Eventually<RoutedObject> {
-    return this.#entries.get(id)?.object ?? this.#openDriven(id);
+    const object = this.#entries.get(id)?.object;
+    return object && (object.isHere() || object.isHeld) ? object : this.#openDriven(id);
   }
 
+  /** Another host may know sooner than this one that the object is this one's by now. */
   async #openDriven(id: ObjectId): Promise<RoutedObject> {
     await this.#assertServable(await this.#deps.records.get(id));
     const object = await this.open(id);
     this.release(id);
+    await object.renew();
     return object;
   }
 

@@ -142,15 +142,26 @@ export class Ownership {
     return records.take(record, host, lease.guard);
   }
 
-  async #forward(owner: HostRecord, { id, threshold }: ObjectRecord): Promise<There> {
+  async #forward(owner: HostRecord, record: ObjectRecord): Promise<There | undefined> {
+    const { id, threshold } = record;
     try {
-      const object = await RemoteObject.open(this.#deps.linkTo(owner), id);
+      const opening = RemoteObject.open(this.#deps.linkTo(owner), id);
+      if (!(await this.#isAnswered(opening, record))) return undefined;
+      const object = await opening;
       return { where: 'there', object, owner: owner.id, threshold };
     } catch (error) {
       // It stops, and somebody else is the owner soon.
       if (!isStorageError(error, 'closed') || this.#deps.signal.aborted) throw error;
       throw new StorageError('unavailable', `host ${owner.id} stops`, { cause: error });
     }
+  }
+
+  /** False once the object is another's: what its old owner does may wait for this very host. */
+  async #isAnswered(opening: Promise<RemoteObject>, { id, owner }: ObjectRecord): Promise<boolean> {
+    const { clock, records } = this.#deps;
+    while ((await within(clock, patienceMs, opening)) === 'late')
+      if ((await records.get(id)).owner !== owner) return false;
+    return true;
   }
 
   /** Undefined where the object is another host's from now on. */

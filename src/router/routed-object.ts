@@ -396,6 +396,12 @@ export class RoutedObject implements ObjectHandle {
     }
   }
 
+  /** Its owner is looked up anew, where that is another host as far as is known here. */
+  async renew(): Promise<void> {
+    const backing = this.#backing;
+    if (backing.where === 'there' && !this.#isClosed) await this.#reroute(backing);
+  }
+
   async #reroute(stale: Backing): Promise<void> {
     if (this.#held || this.#backing !== stale) return;
     // Others under way with the same backing come here by themselves.

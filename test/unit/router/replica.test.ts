@@ -275,6 +275,30 @@ describe('a flushed write', () => {
     }
   });
 
+  test('is left to a copy whose host waits for the owner meanwhile', async () => {
+    const { world, a, b } = await protectedVolume('sync');
+    await using _ = world;
+    const atB = await b.router.open(id);
+    await a.cutPower(1);
+    const writing = atB.write(0, block(9));
+    const again = await world.host('a');
+    await again.recover();
+    await writing;
+    assert.equal((await world.records.get(id)).owner, 'b');
+    await Promise.all([again.stop(), b.stop()]);
+  });
+
+  test('is left to a copy whose host still takes another one for the owner', async () => {
+    const { world, a, b, c } = await protectedVolume('sync', ['a', 'b', 'c']);
+    await using _ = world;
+    const copyIsAt = await replicaIn(world);
+    const [keeps, asks] = copyIsAt === 'b' ? [b, c] : [c, b];
+    await keeps.router.open(id);
+    assert.ok(await world.records.entrust(await world.records.get(id)));
+    await assertBlocks(await asks.router.open(id), 8, 'after it was left');
+    await Promise.all([a, b, c].map((host) => host.stop()));
+  });
+
   test('is served by an owner whose machine was restarted, where its copy is away', async () => {
     const { world, a, b, atA } = await protectedVolume('sync');
     await using _ = world;
