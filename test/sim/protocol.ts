@@ -14,7 +14,7 @@ import { decodeObject } from '../../src/registry/object-records.ts';
 import { decodeSnapshot } from '../../src/registry/snapshot-records.ts';
 
 export const protocolSteps = [
-  ...(['join', 'claim', 'take over', 'forward'] as const),
+  ...(['join', 'claim', 'take over', 'leave to copy', 'forward'] as const),
   ...(['prepare', 'park', 'tail', 'give'] as const),
   ...(['record copy', 'record no copy', 'record backend'] as const),
   ...(['copy begin', 'copy append', 'copy sync'] as const),
@@ -183,7 +183,9 @@ function stepOfRecord(
   const id = key.slice(1) as ObjectId;
   const old = decodeObject(id, before.value, 0);
   const next = decodeObject(id, put, 0);
-  if (next.owner !== old.owner) return old.owner === host ? 'give' : 'take over';
+  const isGiven = next.owner !== old.owner && old.owner === host;
+  if (isGiven) return typeof next.tail === 'object' ? 'leave to copy' : 'give';
+  if (next.owner !== old.owner) return 'take over';
   if (next.epoch !== old.epoch) return 'claim';
   if (typeof next.tail === 'object') return 'record copy';
   return next.tail === 'owner' ? 'record no copy' : 'record backend';

@@ -85,7 +85,6 @@ export class SimDisk {
           this.#tell(host, `write ${value} is on ${this.#holders().join(' and ')}`);
           this.history.endWrite(write, first, count, daemon);
         });
-        this.#recover();
         this.#world.counts.writes += 1;
       },
     );
@@ -232,12 +231,6 @@ export class SimDisk {
     this.#recover();
   }
 
-  /** A host goes on with its copy. */
-  takenOver(host: string): void {
-    this.history.recoveredBy(host);
-    this.#recover();
-  }
-
   /** Each tenure begins with what its owner has, although it may end before anybody uses it. */
   noteRecord(): void {
     this.#holders();
@@ -342,9 +335,15 @@ export class SimDisk {
     const found = this.#world.registry.get(`o${this.id}`);
     if (!found) return [];
     const { owner, epoch, tail } = decodeObject(this.id, found.value, found.revision);
-    if (epoch !== this.#epoch && owner === this.#owner) this.takenOver(owner);
-    if (epoch !== this.#epoch) this.history.givenTo(owner);
+    const [isNew, wasOwner] = [epoch !== this.#epoch, owner === this.#owner];
     [this.#epoch, this.#owner] = [epoch, owner];
+    if (isNew) {
+      // It goes on with what it has itself, or was given all that there is.
+      const hasCopy = typeof tail === 'object' && tail.host === owner;
+      if (hasCopy || wasOwner) this.history.recoveredBy(owner);
+      this.history.givenTo(owner);
+      this.#recover();
+    }
     if (typeof tail !== 'object' || tail.host === owner) return [owner];
     if (tail.copy !== this.#copy) this.history.givenTo(tail.host);
     this.#copy = tail.copy;

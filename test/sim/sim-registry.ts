@@ -48,7 +48,7 @@ export interface RegistryAround {
   readonly coverage: Coverage;
   readonly checksum: Checksum;
   /** The object's record has changed, whether or not the host lives to learn it. */
-  readonly recorded: (id: string, host: string, step: ProtocolStep | undefined) => void;
+  readonly recorded: (id: string) => void;
   readonly violated: (error: unknown) => void;
 }
 
@@ -93,7 +93,7 @@ export class SimRegistry implements Registry {
       const made = this.#store.transact(transaction);
       if (made.committed) this.#assert(checked);
       const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);
-      if (made.committed && object) recorded(object, this.#host, step);
+      if (made.committed && object) recorded(object);
       return made;
     };
     const outcome = this.#call('transact', 'write', act, options, step);

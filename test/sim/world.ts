@@ -22,7 +22,7 @@ import { SimLog } from './sim-log.ts';
 import type { Daemon } from './sim-host.ts';
 import { SimHost } from './sim-host.ts';
 import { SimNetwork } from './sim-network.ts';
-import type { RegistryAround, RegistryFaults } from './sim-registry.ts';
+import type { RegistryFaults } from './sim-registry.ts';
 import type { SharedStore, StoreFaults } from './sim-store.ts';
 import { scrubbed } from './sim-scrub.ts';
 import { takeStep } from './steps.ts';
@@ -87,11 +87,7 @@ export class SimWorld {
     const around = {
       ...{ scheduler, network: this.network, registry: this.registry, checksum },
       coverage: this.coverage,
-      recorded: ((object, host, step) => {
-        const disk = this.disks.find(({ id }) => id === object);
-        if (step === 'take over') disk?.takenOver(host);
-        disk?.noteRecord();
-      }) satisfies RegistryAround['recorded'],
+      recorded: (object: string) => this.disks.find(({ id }) => id === object)?.noteRecord(),
       violated: (error: unknown) => this.fail(error, 'registry'),
       ...{ registryFaults: this.registryFaults, store: this.store, tuning: tuningOf(this.random) },
       note: (host: string, level: string, message: string, facts: object) => {
