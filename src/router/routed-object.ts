@@ -85,7 +85,8 @@ export class RoutedObject implements ObjectHandle {
   }
 
   refresh(): Eventually<void> {
-    if (this.isHere() && !this.#held) return;
+    const backing = this.#backing;
+    if (backing.where === 'here' && backing.lease.isFresh() && !this.#held) return;
     return this.#runLater('look', (object) =>
       object instanceof RemoteObject ? object.refresh() : undefined,
     );

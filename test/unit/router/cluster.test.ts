@@ -273,6 +273,20 @@ describe('an owner that was asleep for longer than its lease', () => {
     assert.equal(await ownerIn(world), 'b');
     await stopAll(a, b);
   });
+
+  test('shows no size that another host has changed', async () => {
+    const { world, a, b, atA } = await pair('file');
+    const sizeThen = atA.size();
+    a.renewing.pause();
+    await until(async () => (await world.hosts.find(a.id)) === undefined);
+    const atB = await b.router.open(id);
+    await atB.write(sizeThen, block(9));
+    const looked = Promise.resolve(atA.refresh());
+    a.renewing.resume();
+    await looked;
+    assert.equal(atA.size(), sizeThen + blockBytes);
+    await stopAll(a, b);
+  });
 });
 
 describe('a move that an administrator asks for', () => {
