@@ -72,11 +72,15 @@ export type Action =
       readonly forMs: number;
     }
   | {
-      readonly do: 'registryTrouble' | 'storeTrouble';
+      readonly do: 'registryTrouble' | 'storeTrouble' | 'storeFlips';
       readonly chance: number;
       readonly forMs: number;
     }
-  | { readonly do: 'slowNetwork' | 'slowStore'; readonly ms: number; readonly forMs: number }
+  | {
+      readonly do: 'slowNetwork' | 'slowStore' | 'staleStore';
+      readonly ms: number;
+      readonly forMs: number;
+    }
   | { readonly do: 'jumpClock'; readonly host: string; readonly ms: number }
   | { readonly do: 'flipCache'; readonly host: string; readonly pick: number };
 
@@ -192,12 +196,12 @@ class Planner {
       });
     else if (fate < 13)
       this.#add({
-        ...{ do: this.#any(['registryTrouble', 'storeTrouble'] as const), forMs },
+        ...{ do: this.#any(['registryTrouble', 'storeTrouble', 'storeFlips'] as const), forMs },
         chance: this.#any([0.02, 0.1, 0.4]),
       });
     else if (fate < 15)
       this.#add({
-        ...{ do: this.#any(['slowNetwork', 'slowStore'] as const), forMs },
+        ...{ do: this.#any(['slowNetwork', 'slowStore', 'staleStore'] as const), forMs },
         ms: this.#any([20, 300, 3000]),
       });
     else if (fate < 16) this.#add({ do: 'jumpClock', host, ms: this.#below(20_000) - 10_000 });

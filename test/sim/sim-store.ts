@@ -33,6 +33,8 @@ export interface StoreFaults {
   conditionalPut: ConditionalPut;
   /** How old a listing may be. */
   staleMs: number;
+  /** Of what is read, from 0 to 1, so much has a byte that is wrong. */
+  flips: number;
 }
 
 /** What all hosts share of it. */
@@ -60,6 +62,13 @@ export function simStore(process: SimProcess, host: string, shared: SharedStore)
       over();
     }
   };
+  const damaged = (body: Uint8Array): Uint8Array => {
+    if (faults.flips === 0 || process.random.fraction() >= faults.flips) return body;
+    const wrong = new Uint8Array(body);
+    const at = Math.floor(process.random.fraction() * wrong.length);
+    wrong[at] = (wrong[at] ?? 0) ^ 1;
+    return wrong;
+  };
   return {
     get conditionalPut() {
       return faults.conditionalPut;
@@ -69,7 +78,7 @@ export function simStore(process: SimProcess, host: string, shared: SharedStore)
     deleteBucket: (name, options) =>
       call('delete bucket', 0, () => inner.deleteBucket(name), options),
     listBuckets: (options) => call('list buckets', 0, () => inner.listBuckets(options), options),
-    bucket: (name) => bucketOf(inner.bucket(name), name, shared, call),
+    bucket: (name) => bucketOf(inner.bucket(name), name, shared, call, damaged),
     space: async () => undefined,
     close: async () => {},
   };
@@ -83,7 +92,13 @@ type Call = <T>(
   step?: ProtocolStep,
 ) => Promise<T>;
 
-function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Call): BlobStore {
+function bucketOf(
+  inner: BlobStore,
+  name: string,
+  shared: SharedStore,
+  call: Call,
+  damaged: (body: Uint8Array) => Uint8Array,
+): BlobStore {
   const { backend, faults, putAtMs, violated } = shared;
   const isNew = (key: string, nowMs: number) =>
     nowMs - (putAtMs.get(`${name}/${key}`) ?? 0) < faults.staleMs;
@@ -110,7 +125,10 @@ function bucketOf(inner: BlobStore, name: string, shared: SharedStore, call: Cal
       call(
         'get',
         options.length ?? 4096,
-        () => inner.get(key, { offset: options.offset ?? 0, ...rangeOf(options.length) }),
+        async () => {
+          const range = { offset: options.offset ?? 0, ...rangeOf(options.length) };
+          return damaged(await inner.get(key, range));
+        },
         options,
       ),
     list: (options) =>

@@ -162,6 +162,16 @@ function misfortune(world: SimWorld, step: Misfortune): void {
         faults[fault] = false;
       });
     }
+    case 'storeFlips':
+      faults.flips = step.chance;
+      return later(() => {
+        faults.flips = 0;
+      });
+    case 'staleStore':
+      faults.staleMs = step.ms;
+      return later(() => {
+        faults.staleMs = 0;
+      });
     case 'registryTrouble':
     case 'storeTrouble': {
       const troubled = step.do === 'storeTrouble' ? faults : registryFaults;

@@ -76,7 +76,15 @@ export class SimWorld {
       ...{ isAway: false, deafTo: new Set(), unheardBy: new Set(), trouble: 0, forgets: false },
     };
     const faults: StoreFaults = {
-      ...{ isAway: false, isFull: false, deafTo: new Set(), trouble: 0, slowMs: 0, staleMs: 0 },
+      ...{
+        isAway: false,
+        isFull: false,
+        deafTo: new Set(),
+        trouble: 0,
+        slowMs: 0,
+        staleMs: 0,
+        flips: 0,
+      },
       conditionalPut: this.random.fraction() < 0.7 ? 'honoured' : 'ignored',
     };
     this.store = {
