@@ -52,6 +52,12 @@ export interface Read {
   readonly began: number;
 }
 
+/** Of what a snapshot has, what began last; of what it has not, what ended first. */
+export interface Span {
+  readonly newest: Write | undefined;
+  readonly missing: Write | undefined;
+}
+
 const never = Number.POSITIVE_INFINITY;
 
 export class History {
@@ -80,10 +86,7 @@ export class History {
     this.#scheduler = scheduler;
     this.name = name;
     this.unitBytes = unitBytes;
-    for (const value of values) {
-      const write: Write = { value, began: 0, ended: 0, lostOn: new Set() };
-      this.#units.push([{ write, over: never }]);
-    }
+    for (const value of values) this.#units.push([{ write: { ...zeroes(), value }, over: never }]);
   }
 
   get unitCount(): number {
@@ -228,7 +231,7 @@ export class History {
   }
 
   /** What each unit may be, from `began` to now. A snapshot is one of those states. */
-  checkSnapshot(values: readonly number[], began: number, ended: number): void {
+  checkSnapshot(values: readonly number[], began: number, ended: number): Span {
     let missing: Write | undefined;
     let newest: Write | undefined;
     for (const [unit, value] of values.entries()) {
@@ -247,6 +250,12 @@ export class History {
         `snapshot of ${this.name} is of no moment: it has write ${newest.value} and not ` +
           `${missing.value}, which was acknowledged before`,
       );
+    return { newest, missing };
+  }
+
+  /** It has so many units from now on; the new ones are zeroes. */
+  grow(units: number): void {
+    while (this.#units.length < units) this.#units.push([{ write: zeroes(), over: never }]);
   }
 
   /** It holds other values by now, which are durable: at some moment they have taken its place. */
@@ -314,3 +323,5 @@ export class History {
     return `${this.name}, unit ${unit}: ${value} ${what}; possible: ${possible.join(' or ')}`;
   }
 }
+
+const zeroes = (): Write => ({ value: 0, began: 0, ended: 0, lostOn: new Set() });

@@ -27,7 +27,7 @@ export type Action =
       readonly host: string;
     }
   | {
-      readonly do: 'snapshot' | 'forget' | 'rollBack' | 'clone';
+      readonly do: 'snapshot' | 'forget' | 'rollBack' | 'clone' | 'grow';
       readonly disk: number;
       readonly host: string;
       /** Which one of those that there are. */
@@ -40,7 +40,9 @@ export type Action =
       readonly host: string;
     }
   | { readonly do: 'append'; readonly host: string }
-  | { readonly do: 'readLog'; readonly host: string }
+  | { readonly do: 'readLog' | 'snapshotVm'; readonly host: string }
+  | { readonly do: 'forgetVm'; readonly host: string; readonly pick: number }
+  | { readonly do: 'lock' | 'drain'; readonly host: string; readonly forMs: number }
   | { readonly do: 'kill' | 'cutPower' | 'stopHost'; readonly host: string; readonly forMs: number }
   | {
       readonly do: 'dieInWrite';
@@ -152,6 +154,7 @@ class Planner {
   #useFile(): void {
     const file = this.#below(filesMax);
     const host = this.#any(hostNames);
+    if (this.#chance(0.15)) return this.#add({ do: 'lock', host, forMs: this.#below(3000) });
     if (this.#chance(0.3))
       return this.#add({ do: this.#any(['append', 'append', 'readLog']), host });
     const what = this.#any(['putFile', 'readFile', 'readFile', 'removeFile'] as const);
@@ -165,12 +168,16 @@ class Planner {
     const what = this.#any([
       ...(['move', 'move', 'fetch', 'pin', 'unpin', 'snapshot', 'snapshot', 'forget'] as const),
       ...(['rollBack', 'clone', 'compact', 'flatten', 'stopHost'] as const),
+      ...(['snapshotVm', 'snapshotVm', 'forgetVm', 'grow', 'drain'] as const),
     ]);
     if (what === 'move') this.#homes[disk] = host;
-    if (what === 'stopHost') this.#add({ do: what, host, forMs: this.#below(longMs) });
-    else if (what === 'compact' || what === 'flatten') this.#add({ do: what, disk, host });
+    if (what === 'stopHost' || what === 'drain')
+      this.#add({ do: what, host, forMs: this.#below(longMs) });
+    else if (what === 'snapshotVm') this.#add({ do: what, host });
+    else if (what === 'forgetVm') this.#add({ do: what, host, pick });
     else if (what === 'snapshot' || what === 'forget' || what === 'rollBack' || what === 'clone')
       this.#add({ do: what, disk, host, pick });
+    else if (what === 'grow') this.#add({ do: what, disk, host, pick });
     else this.#add({ do: what, disk, host });
   }
 

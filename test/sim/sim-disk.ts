@@ -1,15 +1,16 @@
 /** A vDisk and the clients that use it, from whichever host, one VM's at most times. */
 
-import type { StorageError } from '../../src/core/errors.ts';
+import { basename, dirname } from 'node:path/posix';
 import { isStorageError } from '../../src/core/errors.ts';
 import type { Ino, ObjectId } from '../../src/core/units.ts';
 import type { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
 import { decodeObject } from '../../src/registry/object-records.ts';
 import type { RoutedObject } from '../../src/router/routed-object.ts';
-import type { History } from './history.ts';
+import type { History, Span } from './history.ts';
 import { Violation } from './history.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
+import { isRefusal, use } from './sim-user.ts';
 import type { SimWorld } from './world.ts';
 import { stamped, valuesOf } from './stamps.ts';
 
@@ -19,8 +20,11 @@ const closeChance = 0.1;
 
 export interface KeptState {
   readonly name: string;
+  readonly units: number;
   readonly began: number;
   ended: number;
+  /** What it says of other disks at that moment. */
+  span?: Span;
   /** As it was first read. */
   values: readonly number[] | undefined;
   /** The disk was recovered meanwhile, so nothing is known of what it must hold. */
@@ -38,6 +42,8 @@ export class SimDisk {
   readonly #world: SimWorld;
   /** At whose mounts it is open. */
   readonly #opened = new WeakMap<Daemon, Promise<Ino>>();
+  /** As large as anybody has asked for, whether or not that came about. */
+  #unitsAsked = 0;
   #epoch = 0;
   #owner = '';
   #copy = '';
@@ -166,7 +172,7 @@ export class SimDisk {
   /** Whether or not it was done is seen when it is read. */
   rollBack(host: SimHost, kept: KeptState): void {
     const { daemon } = host;
-    if (!daemon || this.isGone) return;
+    if (!daemon || this.isGone || kept.units !== this.history.unitCount) return;
     const rolling = async () => {
       await this.checkSnapshot(daemon, kept);
       const query = new URLSearchParams({ path: this.path, name: kept.name, force: '1' });
@@ -193,28 +199,60 @@ export class SimDisk {
   }
 
   async snapshot(daemon: Daemon, name: string): Promise<void> {
-    const { scheduler } = this.#world;
-    const state: KeptState = {
-      ...{ name, began: scheduler.tick(), ended: Number.POSITIVE_INFINITY, values: undefined },
-      isAnyState: this.history.isUncertain,
-    };
+    const state = this.beginState(name);
     const query = new URLSearchParams({ path: this.path, name });
     await daemon.endpoints['POST /v1/vdisk/snapshot/create']?.(query);
-    state.ended = scheduler.tick();
-    this.snapshots.push(state);
+    this.endState(state);
     this.#world.counts.snapshots += 1;
+  }
+
+  /** A snapshot is being made. */
+  beginState(name: string): KeptState {
+    return {
+      ...{ name, units: this.history.unitCount, began: this.#world.scheduler.tick() },
+      ...{ ended: Number.POSITIVE_INFINITY, values: undefined },
+      isAnyState: this.history.isUncertain,
+    };
+  }
+
+  endState(state: KeptState): void {
+    state.ended = this.#world.scheduler.tick();
+    this.snapshots.push(state);
+  }
+
+  /** Nothing else is under way meanwhile; what an administrator was told is durable. */
+  grow(host: SimHost, by: number): void {
+    const { daemon } = host;
+    if (!daemon || this.isGone || this.isBusy) return;
+    const { unitBytes, unitCount } = this.history;
+    this.#unitsAsked = Math.max(this.#unitsAsked, unitCount) + by;
+    const units = this.#unitsAsked;
+    const query = new URLSearchParams({ path: this.path, size: String(units * unitBytes) });
+    const act = this.held(async () => {
+      const growing = (async () => {
+        await daemon.endpoints['POST /v1/vdisk/resize']?.(query);
+        return 'done';
+      })().catch((error: unknown) => {
+        if (host.daemon === daemon && !isRefusal(error)) throw error;
+        return 'refused';
+      });
+      const outcome = await Promise.race([growing, daemon.process.died]);
+      if (outcome !== 'done') return;
+      this.history.grow(units);
+      this.#world.counts.grown += 1;
+    });
+    act.catch((error: unknown) => this.#world.fail(error, `${this.path} grows`));
   }
 
   /** Reads what a snapshot shows: one of the disk's states, and always the same one. */
   async checkSnapshot(daemon: Daemon, kept: KeptState): Promise<void> {
-    const path = `/.snapshots/${kept.name}${this.path}`;
-    const { unitCount } = this.history;
+    const path = `${dirname(this.path)}/.snapshots/${kept.name}/${basename(this.path)}`;
     const bytes = await use(daemon, path, (fileSystem, ino) =>
-      this.#readUnits(fileSystem, ino, 0, unitCount),
+      this.#readUnits(fileSystem, ino, 0, kept.units),
     );
     const values = valuesOf(this.#stamp, 0, bytes);
     if (!kept.values && !kept.isAnyState)
-      this.history.checkSnapshot(values, kept.began, kept.ended);
+      kept.span = this.history.checkSnapshot(values, kept.began, kept.ended);
     const changed = kept.values?.findIndex((value, unit) => value !== values[unit]) ?? -1;
     if (changed >= 0)
       throw new Violation(
@@ -348,23 +386,5 @@ export class SimDisk {
     if (tail.copy !== this.#copy) this.history.givenTo(tail.host);
     this.#copy = tail.copy;
     return [owner, tail.host];
-  }
-}
-
-const isRefusal = (error: unknown): error is StorageError =>
-  isStorageError(error) && !(error instanceof Violation);
-
-/** As somebody who opens it, does one thing and closes it again. */
-export async function use<T>(
-  { stack: { fileSystem } }: Daemon,
-  path: string,
-  act: (fileSystem: WharfFileSystem, ino: Ino) => T | Promise<T>,
-): Promise<T> {
-  const { ino } = await findPath(fileSystem, path);
-  await fileSystem.open(ino);
-  try {
-    return await act(fileSystem, ino);
-  } finally {
-    await fileSystem.release(ino);
   }
 }

@@ -44,7 +44,7 @@ export class SimLog {
     this.#run(host, 'append', async (daemon) => {
       const { fileSystem } = daemon.stack;
       const value = this.#world.nextValue();
-      const ino = await this.#made(host);
+      const ino = await this.made(daemon);
       await fileSystem.open(ino);
       const line: Line = { began: this.#world.scheduler.tick(), ended: never, at: daemon };
       this.#lines.set(value, line);
@@ -97,8 +97,7 @@ export class SimLog {
   }
 
   /** Of two hosts that make it at once one is the first. */
-  async #made({ daemon }: SimHost): Promise<Ino> {
-    const { fileSystem } = (daemon as Daemon).stack;
+  async made({ stack: { fileSystem } }: Daemon): Promise<Ino> {
     try {
       return (await fileSystem.lookup(rootIno, name)).ino;
     } catch (error) {

@@ -4,8 +4,8 @@ import { Violation } from './history.ts';
 import type { Step } from './plan.ts';
 import { hostNames } from './plan.ts';
 import type { SimDisk } from './sim-disk.ts';
-import { use } from './sim-disk.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
+import { use } from './sim-user.ts';
 import { valuesOf } from './stamps.ts';
 import type { SimWorld } from './world.ts';
 
@@ -13,14 +13,26 @@ const disksMax = 6;
 
 /** Whatever is done to hosts and to what they stand on. */
 type Misfortune = Exclude<Step, { readonly do: Use['do'] }>;
-type Use = Extract<Step, { disk: number } | { file: number } | { do: 'append' | 'readLog' }>;
+type Use =
+  | Extract<Step, { disk: number } | { file: number }>
+  | Extract<Step, { do: 'append' | 'readLog' | 'lock' | 'snapshotVm' | 'forgetVm' }>;
 
 export function takeStep(world: SimWorld, step: Step): void {
   if ('disk' in step) return onDisk(world, step, world.disks[step.disk % world.disks.length]);
   if ('file' in step) return world.files.take(step, world.host(step.host));
-  if (step.do === 'append' || step.do === 'readLog')
-    return world.log.take(step.do, world.host(step.host));
-  return misfortune(world, step);
+  switch (step.do) {
+    case 'append':
+    case 'readLog':
+      return world.log.take(step.do, world.host(step.host));
+    case 'lock':
+      return world.locks.take(world.host(step.host), step.forMs);
+    case 'snapshotVm':
+      return world.vm.snapshot(world.host(step.host));
+    case 'forgetVm':
+      return world.vm.forget(world.host(step.host), step.pick);
+    default:
+      return misfortune(world, step);
+  }
 }
 
 function onDisk(
@@ -63,6 +75,8 @@ function onDisk(
       const name = world.nextName('s');
       return disk.administer(host, `snapshot ${name}`, (daemon) => disk.snapshot(daemon, name));
     }
+    case 'grow':
+      return disk.grow(host, 1 + (step.pick % 8));
     case 'forget':
       return forget(disk, host, step.pick);
     case 'rollBack':
@@ -91,9 +105,9 @@ function clone(world: SimWorld, disk: SimDisk, host: SimHost, pick: number): voi
   disk.administer(host, `clone ${kept.name}`, async (daemon) => {
     await post('vdisk/clone', { path: disk.path, name: kept.name, to })(daemon);
     await disk.checkSnapshot(daemon, kept);
-    const { unitBytes, unitCount } = disk.history;
+    const { unitBytes } = disk.history;
     const bytes = await use(daemon, to, async (fileSystem, ino) => {
-      const into = new Uint8Array(unitCount * unitBytes);
+      const into = new Uint8Array(kept.units * unitBytes);
       await fileSystem.read(ino, 0, into);
       return into;
     });
@@ -131,6 +145,8 @@ function misfortune(world: SimWorld, step: Misfortune): void {
       return;
     case 'ambush':
       return ambush(world, step);
+    case 'drain':
+      return drain(world, world.host(step.host), step.forMs);
     case 'pause': {
       const { process } = world.host(step.host);
       world.coverage.strike(step.host, 'pause');
@@ -243,4 +259,21 @@ function flipCache({ disk }: SimHost, pick: number): void {
   const folder = '/data/cache';
   const [name] = disk.list(folder);
   if (name !== undefined) disk.flip(`${folder}/${name}`, pick * 997, 1);
+}
+
+/** All that the host has is handed over, and for a while it takes nothing. */
+function drain(world: SimWorld, host: SimHost, forMs: number): void {
+  const { daemon } = host;
+  if (!daemon) return;
+  const ask = (off: string) => {
+    const asked = daemon.endpoints['POST /v1/host/drain']?.(new URLSearchParams({ off }));
+    asked?.catch((error: unknown) => {
+      if (host.daemon === daemon) world.fail(error, `drain of ${host.id}`);
+    });
+  };
+  ask('0');
+  world.counts.drains += 1;
+  world.scheduler.after(forMs, `end of drain`, () => {
+    if (host.daemon === daemon) ask('1');
+  });
 }

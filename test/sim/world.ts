@@ -6,6 +6,8 @@
 import { MemoryBackend } from '../../src/backend/memory-backend.ts';
 import { describeError } from '../../src/core/errors.ts';
 import type { ObjectId } from '../../src/core/units.ts';
+import { fileName } from '../../src/core/units.ts';
+import { rootIno } from '../../src/ports/file-system.ts';
 import { loadNative } from '../../src/platform/native.ts';
 import { nativeChecksum, tableChecksum } from '../../src/platform/checksum.ts';
 import { seededRandom } from '../../src/platform/random.ts';
@@ -16,12 +18,15 @@ import type { Plan, Step } from './plan.ts';
 import { hostNames } from './plan.ts';
 import { Coverage } from './protocol.ts';
 import { EventQueue } from './scheduler.ts';
-import { SimDisk, use } from './sim-disk.ts';
+import { SimDisk } from './sim-disk.ts';
 import { SimFiles } from './sim-files.ts';
+import { SimLocks } from './sim-locks.ts';
 import { SimLog } from './sim-log.ts';
+import { SimVm, vmFolder } from './sim-vm.ts';
 import type { Daemon } from './sim-host.ts';
 import { SimHost } from './sim-host.ts';
 import { SimNetwork } from './sim-network.ts';
+import { use } from './sim-user.ts';
 import type { RegistryFaults } from './sim-registry.ts';
 import type { SharedStore, StoreFaults } from './sim-store.ts';
 import { scrubbed } from './sim-scrub.ts';
@@ -46,10 +51,12 @@ export class SimWorld {
   readonly disks: SimDisk[] = [];
   readonly files: SimFiles;
   readonly log: SimLog;
+  readonly locks: SimLocks;
+  readonly vm: SimVm;
   readonly counts = {
     ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
     ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0, flushesFailed: 0 },
-    appends: 0,
+    ...{ appends: 0, locks: 0, vmSnapshots: 0, grown: 0, drains: 0 },
   };
   /** What happened last, for people. */
   readonly lines: string[] = [];
@@ -112,6 +119,8 @@ export class SimWorld {
       host.clockFaults.rate = 1 + (this.random.fraction() - 0.5) * clockSpread;
     this.files = new SimFiles(this);
     this.log = new SimLog(this);
+    this.locks = new SimLocks(this);
+    this.vm = new SimVm(this);
   }
 
   /** Runs what is planned to its end, and to the end of its consequences. Throws what is wrong. */
@@ -176,8 +185,11 @@ export class SimWorld {
     for (const host of this.hosts.values()) host.start();
     await this.#until('all hosts are up', () => this.#areUp());
     const { daemon } = this.host('a');
+    const folder = { type: 'directory', mode: 0o700 } as const;
+    const caller = { uid: 0, gid: 0 };
+    await daemon?.stack.fileSystem.make(rootIno, fileName(vmFolder.slice(1)), folder, caller);
     for (const [index, { units, unitBytes }] of plan.disks.entries()) {
-      const path = `/disk${index}.raw`;
+      const path = `${vmFolder}/disk${index}.raw`;
       const query = new URLSearchParams({ path, size: String(units * unitBytes) });
       await daemon?.endpoints['POST /v1/vdisk/create']?.(query);
       const values = Array.from({ length: units }, () => 0);
@@ -220,6 +232,7 @@ export class SimWorld {
           if (daemon)
             await this.#within(`snapshot ${kept.name} is read`, disk.checkSnapshot(daemon, kept));
       }
+    this.vm.check();
     const { daemon: scrubbing } = this.host('a');
     await this.#within('a scrub ends', scrubbed(this.scheduler, scrubbing as Daemon));
     await this.#within('files are read', this.files.check());
