@@ -121,7 +121,7 @@ class Planner {
   plan(): Plan {
     const busyMs = this.#any([2, 20, 100, 400]);
     const faultShare = this.#any([0, 0.02, 0.05, 0.1]);
-    const adminShare = this.#any([0.01, 0.04]);
+    const adminShare = this.#any([0.02, 0.08]);
     const stepCount = 150 + this.#below(350);
     for (let step = 0; step < stepCount; step += 1) {
       // Bursts, and pauses in which what waits for idleness has its turn.

@@ -7,7 +7,10 @@ import type { Settings } from '../../src/daemon/settings.ts';
 export interface Tuning {
   readonly replica: 'none' | 'sync';
   readonly handover: { readonly reads: number; readonly writes: number };
-  readonly volumes: Partial<Settings['volumes']>;
+  readonly volumes: Partial<Settings['volumes']> & {
+    readonly journalFile: number;
+    readonly journalMax: number;
+  };
   readonly cacheBytes: number;
   readonly requestsMax: number;
   /** How long an fdatasync takes, at most. */
@@ -37,4 +40,9 @@ export function tuningOf(random: Random): Tuning {
     requestsMax: any(4, 64),
     syncMs: any(1, 1, 30),
   };
+}
+
+/** A journal grows by whole files, and one is ready before it is needed. */
+export function journalMaxOf({ volumes: { journalFile, journalMax } }: Tuning): number {
+  return journalMax + 2 * journalFile;
 }

@@ -6,7 +6,7 @@
 import { MemoryBackend } from '../../src/backend/memory-backend.ts';
 import { describeError } from '../../src/core/errors.ts';
 import type { ObjectId } from '../../src/core/units.ts';
-import { fileName } from '../../src/core/units.ts';
+import { fileName, KiB } from '../../src/core/units.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { loadNative } from '../../src/platform/native.ts';
 import { nativeChecksum, tableChecksum } from '../../src/platform/checksum.ts';
@@ -31,16 +31,20 @@ import type { RegistryFaults } from './sim-registry.ts';
 import type { SharedStore, StoreFaults } from './sim-store.ts';
 import { scrubbed } from './sim-scrub.ts';
 import { takeStep } from './steps.ts';
-import { tuningOf } from './tuning.ts';
+import type { Tuning } from './tuning.ts';
+import { journalMaxOf, tuningOf } from './tuning.ts';
 
 const { native } = loadNative();
 const checksum = native ? nativeChecksum(native) : tableChecksum();
 /** Of a start, and of the time after the last fault until all is well. */
 const patienceMs = 120_000;
 const linesMax = 4000;
+/** Of a host's SSD, for what is neither journal nor cache. */
+const otherBytesMax = 256 * KiB;
 
 export class SimWorld {
   readonly scheduler = new EventQueue();
+  readonly tuning: Tuning;
   readonly coverage = new Coverage();
   readonly random: Random;
   readonly network: SimNetwork;
@@ -68,6 +72,7 @@ export class SimWorld {
 
   constructor(seed: number) {
     this.random = seededRandom(seed);
+    this.tuning = tuningOf(this.random);
     const { scheduler } = this;
     this.network = new SimNetwork(scheduler, seededRandom(seed + 1), this.coverage);
     this.registry = new MemoryStore({
@@ -104,7 +109,7 @@ export class SimWorld {
       coverage: this.coverage,
       recorded: (object: string) => this.disks.find(({ id }) => id === object)?.noteRecord(),
       violated: (error: unknown) => this.fail(error, 'registry'),
-      ...{ registryFaults: this.registryFaults, store: this.store, tuning: tuningOf(this.random) },
+      ...{ registryFaults: this.registryFaults, store: this.store, tuning: this.tuning },
       note: (host: string, level: string, message: string, facts: object) => {
         if (level !== 'debug' || this.isVerbose)
           this.note(host, `${level}: ${message} ${JSON.stringify(facts)}`);
@@ -206,6 +211,16 @@ export class SimWorld {
   #take(step: Step): void {
     if (this.isVerbose) this.note('step', JSON.stringify(step));
     takeStep(this, step);
+    for (const host of this.hosts.values()) this.#assertBounds(host);
+  }
+
+  /** A journal and a copy, or the tail of one that has been handed over, for each disk; and the cache. */
+  #assertBounds({ id, disk }: SimHost): void {
+    const { totalBytes, freeBytes } = disk.space('/');
+    const usedBytes = totalBytes - freeBytes;
+    const bytesMax = this.tuning.cacheBytes + this.disks.length * 2 * journalMaxOf(this.tuning);
+    if (usedBytes > bytesMax + otherBytesMax)
+      this.fail(new Violation(`host ${id} has ${usedBytes} bytes on its SSD`), 'bounds');
   }
 
   /** No faults any more: everything comes to an end, and is as it must be. */
