@@ -302,7 +302,7 @@ export class Checkpointer {
   /** See head-copy.ts. */
   copyHead(): Promise<void> {
     const { store, committer, checksum, sequencer, signal } = this.#deps;
-    return copyHead(store, committer.head, sequencer.next(), { checksum, signal });
+    return copyHead(store, committer.head, sequencer, { checksum, signal });
   }
 
   /** Writes the table; its own pieces are accounted for by whoever loads it. */

@@ -66,7 +66,7 @@ export async function rollBack(
   const also = keeping({ epoch, sequence: 0 }, encodeHead(head, checksum));
   await heads.commitHead(objectId, epoch, encodeHead(next, checksum), also);
   const { store } = lineage.buckets[0] as Bucket;
-  await copyHead(store, next, sequencer.next(), { checksum, signal });
+  await copyHead(store, next, sequencer, { checksum, signal });
 }
 
 function count(usage: SegmentUsage, places: Uint32Array, how: 'add' | 'remove'): void {

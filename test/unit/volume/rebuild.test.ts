@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { KiB } from '../../../src/core/units.ts';
+import { decodeHead } from '../../../src/format/head.ts';
 import { decodeSegmentHead, encodeSegmentHead } from '../../../src/format/segment.ts';
 import { MemoryDisk } from '../../../src/platform/memory-disk.ts';
 import type { Volume } from '../../../src/volume/volume.ts';
@@ -97,6 +98,30 @@ describe('a volume whose registry is lost', () => {
     await volume.close();
     blobsOf(world).set(key, older);
     await expect(world, [2]);
+  });
+
+  test('has the copy that was made last, whichever tenure has committed the head', async () => {
+    const world = new VolumeWorld(settings);
+    let volume = await world.create();
+    await write(volume, 1);
+    await volume.sync();
+    await write(volume, 2);
+    const names = new Set<string>();
+    for (let tenure = 1; tenure <= 3; tenure += 1) {
+      await volume.close();
+      volume = await world.open();
+      await volume.care.act({ do: 'flatten' });
+      const [key = '', ...others] = keysOf(world, 'head/');
+      assert.deepEqual(others, []);
+      const committed = await world.records.findHead(world.id, 'volume');
+      const [copied, now] = [blobsOf(world).get(key), committed?.head].map(
+        (head) => decodeHead(head as Uint8Array, world.checksum).journalSequence,
+      );
+      assert.equal(copied, now);
+      names.add(key);
+    }
+    assert.equal(names.size, 3, 'a name is never used twice');
+    await volume.close();
   });
 
   test('goes on over tenures, also where one begins with a checkpoint', async () => {
