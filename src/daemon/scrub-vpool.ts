@@ -108,9 +108,7 @@ export class VpoolScrub {
       this.#suspicions.push(...(await suspicionsOf(registry, object)));
       const kind = recordOf(object)?.kind;
       if (kind === 'volume') await this.#volume(object.id);
-      if (kind === 'file')
-        for (const finding of await scrubFile(this.#fileDeps(), object.id))
-          await this.#tell(finding);
+      if (kind === 'file') await this.#file(object.id);
     }
     await this.#pieces();
     await this.#settle();
@@ -154,6 +152,13 @@ export class VpoolScrub {
         store: backend.bucket(this.#bucketOf(id)),
         blobs: orphans,
       });
+  }
+
+  /** Of one that is being removed some pieces may be gone already. */
+  async #file(id: ObjectId): Promise<void> {
+    const findings = await scrubFile(this.#fileDeps(), id);
+    if (findings.length === 0 || !(await this.#isThere(id))) return;
+    for (const finding of findings) await this.#tell(finding);
   }
 
   /** Undefined where the volume is gone. */

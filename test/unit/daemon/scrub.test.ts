@@ -262,6 +262,14 @@ describe('a scrub', () => {
     assert.equal(both.isRepaired, undefined);
   });
 
+  test('misses no pieces of a file that is being removed', async () => {
+    await using vpool = await Settled.make();
+    const [first = ''] = [...vpool.world.pieces.keys()].sort();
+    vpool.world.pieces.delete(first);
+    await vpool.put(keys.garbage(objectId(first.split('/')[1] ?? '')), encodeRecord({}));
+    assert.deepEqual(await vpool.world.found(), []);
+  });
+
   test('finds a name that leads nowhere, and a wrong count of links', async () => {
     await using vpool = await Settled.make();
     const ino = await vpool.world.host.inoOf('/note');
