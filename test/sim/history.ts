@@ -263,7 +263,9 @@ export class History {
     const now = this.#scheduler.tick();
     for (const [unit, value] of values.entries()) {
       const write: Write = { value, began, ended: now, lostOn: new Set() };
-      for (const entry of this.#units[unit] as Entry[]) entry.over = Math.min(entry.over, now);
+      // What a host sent before it died may still come.
+      for (const entry of this.#units[unit] as Entry[])
+        if (entry.write.ended !== never) entry.over = Math.min(entry.over, now);
       this.#units[unit]?.push({ write, over: never });
     }
     this.#begin(values);
