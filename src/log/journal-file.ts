@@ -5,7 +5,10 @@
 
 import type { Eventually } from '../core/eventually.ts';
 import { isPending } from '../core/eventually.ts';
+import { limits } from '../core/limits.ts';
 import type { Disk, DiskFile } from '../ports/disk.ts';
+
+const rewriteBytes = limits.requestBytesMax;
 
 export function journalFileName(number: number): string {
   return `${String(number).padStart(8, '0')}.journal`;
@@ -51,6 +54,20 @@ export class JournalFile {
   /** Cuts off what follows the last record that is kept. */
   cut(): void {
     this.#file.truncate(this.end);
+    this.isUnsynced = true;
+  }
+
+  /**
+   * Writes anew what there is from `offset` on, so that the next datasync covers it: after one that
+   * failed, the page cache holds for clean what the device has not got.
+   */
+  async rewrite(offset: number): Promise<void> {
+    const window = new Uint8Array(rewriteBytes);
+    for (let at = offset; at < this.end; at += rewriteBytes) {
+      const part = window.subarray(0, Math.min(rewriteBytes, this.end - at));
+      const bytes = await readAt(this.#file, at, part);
+      this.#file.write(at, [part.subarray(0, bytes)]);
+    }
     this.isUnsynced = true;
   }
 

@@ -55,6 +55,8 @@ export interface Recovered {
     readonly number: number;
     readonly end: number;
     readonly lastSequence: number;
+    /** What lies from here on may be in the page cache alone. */
+    readonly unsureFrom: number;
   }[];
   /** Files of which nothing is kept: they lie behind a cut, or never got a header. */
   readonly stale: readonly number[];
@@ -142,8 +144,19 @@ function keepPrefix(
     );
   if (cut)
     log.warn({ file: cut.file, offset: cut.offset, after: last }, 'torn end of the journal is cut');
-  const kept = [...ends].map(([number, { end, lastSequence }]) => ({ number, end, lastSequence }));
+  const kept = files.flatMap((file) => {
+    const found = ends.get(file.number);
+    const unsureFrom = unsureOf(file, durable);
+    return found ? [{ number: file.number, ...found, unsureFrom }] : [];
+  });
   return { records, files: kept };
+}
+
+/** Where that begins in a file of which no record says that it is durable; the header lies before. */
+function unsureOf({ records }: FoundFile, durable: number): number {
+  const index = records.findIndex(({ header }) => header.sequence > durable);
+  if (index === -1) return records.length === 0 ? 0 : Number.POSITIVE_INFINITY;
+  return index === 0 ? 0 : (records[index] as FoundRecord).offset;
 }
 
 async function readFile(deps: RecoveryDeps, number: number): Promise<FoundFile> {

@@ -4,15 +4,15 @@
  * durable, one fdatasync for all who ask while another runs.
  *
  *   open     appends and syncs
- *   failed   an fdatasync failed: what was unsynced may be gone and later syncs would lie, so
- *            appends and syncs are refused for good; reads go on
+ *   failed   an fdatasync failed, or a write: what was unsynced may be gone and later syncs would
+ *            lie, so appends and syncs are refused for good; reads go on
  *   closed   nothing more
  *
  * A file is allocated ahead, so an append fails for want of space only where a new file begins,
  * and then nothing was written.
  */
 
-import { StorageError } from '../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import type { Eventually } from '../core/eventually.ts';
 import { invariant } from '../core/invariant.ts';
 import { limits } from '../core/limits.ts';
@@ -287,11 +287,13 @@ export class Journal {
 
   async #adopt(found: Recovered): Promise<void> {
     for (const number of found.stale) this.#disk.remove(this.#path(number));
-    for (const { number, end, lastSequence } of found.files) {
+    for (const { number, end, lastSequence, unsureFrom } of found.files) {
       const opened = this.#disk.open(this.#path(number), 'existing');
       const file = new JournalFile(this.#disk, opened, number, end, lastSequence);
-      file.cut();
       this.#files.set(number, file);
+      file.cut();
+      // An fdatasync of the process before may have failed.
+      await file.rewrite(unsureFrom);
     }
     if (this.#files.size + found.stale.length === 0) return;
     // What was read may have been in the page cache alone: nobody relies on it before it is synced.
@@ -308,7 +310,6 @@ export class Journal {
     payload: Uint8Array | undefined,
   ): Appended {
     if (this.#state !== 'open') throw this.#refusal();
-    const file = this.#fileFor(recordBytes(checksums.length));
     const sequence = this.#lastSequence + 1;
     const headBytes = encodeRecordHead(
       this.#scratch,
@@ -322,7 +323,7 @@ export class Journal {
       this.#checksum,
     );
     const head = this.#scratch.subarray(0, headBytes);
-    file.write(file.end, payload === undefined ? [head] : [head, payload]);
+    const file = this.#write(recordBytes(checksums.length), head, payload);
     this.#appended.file = file.number;
     this.#appended.offset = file.end + headBytes;
     this.#appended.sequence = sequence;
@@ -331,6 +332,25 @@ export class Journal {
     file.isUnsynced = true;
     this.#lastSequence = sequence;
     return this.#appended;
+  }
+
+  /** Of a write that failed, who knows what is there. */
+  #write(bytes: number, head: Uint8Array, payload: Uint8Array | undefined): JournalFile {
+    try {
+      const file = this.#fileFor(bytes);
+      file.write(file.end, payload === undefined ? [head] : [head, payload]);
+      return file;
+    } catch (error) {
+      if (isStorageError(error, 'no_space')) throw error;
+      throw this.#fail(error, 'the journal could not be written');
+    }
+  }
+
+  #fail(error: unknown, what: string): StorageError {
+    this.#failure = error;
+    if (this.#state === 'open') this.#state = 'failed';
+    this.#log.error({ error: describeError(error) }, what);
+    return new StorageError('failed', what, { cause: error });
   }
 
   #fileFor(bytes: number): JournalFile {
@@ -374,10 +394,7 @@ export class Journal {
       },
       (error: unknown) => {
         this.#syncing = undefined;
-        this.#failure = error;
-        if (this.#state === 'open') this.#state = 'failed';
-        this.#log.error({ error: String(error) }, 'fdatasync of the journal failed');
-        throw new StorageError('failed', 'the journal could not be made durable', { cause: error });
+        throw this.#fail(error, 'the journal could not be made durable');
       },
     );
     this.#syncing = syncing;

@@ -115,6 +115,42 @@ describe('a journal', () => {
     await journal.close();
   });
 
+  test('is not trusted again after a failed write', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk);
+    append(journal, 0, 1);
+    disk.faults.fails = (operation) => operation === 'write';
+    assert.throws(() => append(journal, 0, 2), isCode('failed'));
+    disk.faults.fails = () => false;
+    assert.throws(() => append(journal, 0, 3), isCode('failed'));
+    await assert.rejects(journal.sync(), isCode('failed'));
+    await journal.close();
+  });
+
+  for (const syncedBefore of [0, 1, 7])
+    test(`of a process that failed is durable once it is recovered, ${syncedBefore} records from before`, async () => {
+      const failing = new MemoryDisk();
+      const { journal } = await open(failing);
+      for (let sequence = 1; sequence <= syncedBefore; sequence += 1) {
+        append(journal, sequence, 1);
+        await journal.sync();
+      }
+      append(journal, 100, 1);
+      append(journal, 101, 1);
+      failing.faults.failingSyncs = 1;
+      await assert.rejects(journal.sync(), isCode('failed'));
+      await journal.close();
+      const recovered = await open(failing.reopened(), { epoch: 2 });
+      assert.equal(recovered.records.length, syncedBefore + 2);
+      await recovered.journal.close();
+      for (let seed = 1; seed <= 10; seed += 1) {
+        const found = failing.crash(seededRandom(seed));
+        const after = await open(found, { epoch: 3 });
+        assert.equal(after.records.length, syncedBefore + 2);
+        await after.journal.close();
+      }
+    });
+
   test('refuses a new file without space, and goes on when there is some', async () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk);
