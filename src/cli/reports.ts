@@ -148,13 +148,15 @@ export async function showVdisk(path: string, options: GlobalOptions): Promise<v
         ...(found.threshold ? [['handover', describeThreshold(found)]] : []),
         ['in use', found.isInUse === true ? 'yes' : 'no'],
         ['last changes', found.changes],
-        [
-          'state',
-          found.waiting === undefined ? found.state : `${found.state}, waits: ${found.waiting}`,
-        ],
+        ['state', describeState(found)],
       ],
     ),
   );
+}
+
+function describeState({ state, waiting, failure }: VdiskReport): string {
+  if (waiting !== undefined) return `${state}, waits: ${waiting}`;
+  return failure === undefined ? state : `${state}: ${failure}`;
 }
 
 function describeUse({ usedBytes, uniqueBytes, sharedBytes = 0 }: VdiskReport): string {

@@ -45,6 +45,8 @@ export interface VdiskReport {
    */
   readonly state: string;
   readonly waiting?: string | undefined;
+  /** Why it has failed. */
+  readonly failure?: string;
   /** Where changes are that are not on the backend yet. */
   readonly changes: string;
   /** Host of the journal's copy. */
@@ -95,10 +97,14 @@ function alarmsOf({ id, failure, damagedReads }: OpenVolume): string[] {
   return damagedReads === 0 ? failed : [...failed, damaged];
 }
 
-function summary(volumes: readonly OpenVolume[]) {
+function summary(volumes: readonly OpenVolume[], ssdFailure: string | undefined) {
+  const ssd =
+    ssdFailure === undefined
+      ? []
+      : [`the SSD has failed (${ssdFailure}): look at the device, then restart the daemon`];
   return {
     volumesWithoutReplica: volumes.filter(({ degraded }) => degraded !== undefined).length,
-    alarms: volumes.flatMap(alarmsOf),
+    alarms: [...ssd, ...volumes.flatMap(alarmsOf)],
     openVolumes: volumes.length,
     notDestagedBytes: volumes.reduce((sum, { notDestagedBytes }) => sum + notDestagedBytes, 0),
     failedVolumes: volumes.filter(({ state }) => state === 'failed').length,
@@ -157,7 +163,9 @@ export function daemonEndpoints(
     const id = await fileSystem.objectOf(attributes.ino);
     const status = id && volumes.opened(id)?.status();
     const record = id && (await stack.records.find(id));
-    const waiting = status?.waiting ?? (record && (await whyItWaits(path, record)));
+    const waiting =
+      status?.waiting ??
+      (record && ((await whyItWaits(path, record)) ?? stack.router.waiting.get(record.id)));
     return {
       path,
       sizeBytes: status?.sizeBytes ?? attributes.sizeBytes,
@@ -171,6 +179,7 @@ export function daemonEndpoints(
       changes: record ? whereChangesAre(record, status?.degraded) : 'on the backend',
       ...replicaOf(record),
       ...(waiting !== undefined && { waiting }),
+      ...(status?.failure !== undefined && { failure: status.failure }),
       ...(status && { uploadedBytes: status.uploadedBytes, journalBytes: status.journalBytes }),
     };
   };
@@ -227,7 +236,7 @@ export function daemonEndpoints(
       mount: settings.mount,
       pid: process.pid,
       startedAt: new Date(startedMs).toISOString(),
-      ...summary(volumes.statuses()),
+      ...summary(volumes.statuses(), stack.ssd.failure),
       cache: cache.statistics(),
       registryCopy: stack.copier.status() ?? null,
       scrub: stack.scrub.status(),

@@ -51,6 +51,7 @@ import { ObjectRouter } from '../router/object-router.ts';
 import { ReplicaKeeper } from '../router/moves/replica-keeper.ts';
 import { takeOver } from '../router/moves/takeover.ts';
 import { recoverUnfinished } from '../router/unfinished.ts';
+import { WatchedDisk } from '../platform/watched-disk.ts';
 import { VolumeDriver } from '../volume/volume-driver.ts';
 
 /** What a backend without bounds of its own says it has. */
@@ -87,6 +88,8 @@ export interface Stack extends AsyncDisposable {
   readonly collect: (id: ObjectId) => void;
   readonly hosts: HostRecords;
   readonly cache: SegmentCache;
+  /** What has failed of the SSD. */
+  readonly ssd: Pick<WatchedDisk, 'failure'>;
   /** The registry with a cache of the namespace. */
   readonly names: CachedRegistry;
   readonly copier: RegistryCopier;
@@ -144,6 +147,7 @@ async function assemble(
     for (const bucket of [fileBucket, copyBucket]) await backend.createBucket(bucket, { signal });
 
   const platform = { disk, checksum, clock, log };
+  const ssd = new WatchedDisk(disk, log);
   const copier = new RegistryCopier({
     ...{ registry, store: backend.bucket(copyBucket), checksum, clock, log },
     ...{ host: hostId(settings.host), salt: vpool.salt, delayMs: settings.registryCopy.delay },
@@ -163,9 +167,10 @@ async function assemble(
   );
   const { host } = cluster;
   const replicaFolder = join(settings.data, 'replicas');
+  const journalFolder = join(settings.data, 'journal');
   const { journalFile } = settings.volumes;
   const replicas = new ReplicaServer(
-    { ...platform, folder: replicaFolder },
+    { ...platform, disk: ssd, ssd, folder: replicaFolder },
     { fileBytes: journalFile, freeBytesMin: 2 * journalFile },
   );
   closing.defer(() => replicas.close());
@@ -173,8 +178,8 @@ async function assemble(
   const { hosts, peers } = cluster;
   const volumes = new VolumeDriver(
     {
-      ...{ ...platform, backend, sources: cache, heads: records.heads('volume'), snapshots },
-      journalFolder: join(settings.data, 'journal'),
+      ...{ ...platform, disk: ssd, backend, sources: cache, heads: records.heads('volume') },
+      ...{ snapshots, journalFolder },
       bucketOf: (id) => `${bucketPrefix}-${id}`,
       replication: {
         mode: settings.replica.mode,
@@ -222,6 +227,10 @@ async function assemble(
   const router = new ObjectRouter(
     {
       mayBeTorn: (id) => torn.has(id),
+      ssd: {
+        failure: () => ssd.failure,
+        hasFailed: (id) => ssd.hasFailed(join(journalFolder, id)),
+      },
       isRead: (id) => kept.isRead(id),
       ...{ ...cluster, records, volumes, files, tails, replicas, clock, log },
       noteTakenOver: (id, sizeBytes) => {
@@ -320,6 +329,7 @@ async function assemble(
       collect,
       scrub,
       cache,
+      ssd,
       monitor,
       metrics,
       isReadOnly,

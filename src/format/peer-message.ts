@@ -66,6 +66,8 @@ export const peerKind = {
   inUse: 27,
   /** To the owner: what an administrator asks of a volume (care-message.ts). */
   care: 28,
+  /** To any host: whether it may own volumes; `failed` where its SSD has failed. */
+  mayOwn: 29,
   /** Of a replica, from the owner to its host: a copy begins. */
   replicaBegin: 32,
   /** Records of the journal; `offset`: the sequence up to which all are on the backend. */

@@ -347,10 +347,12 @@ export class Journal {
   }
 
   #fail(error: unknown, what: string): StorageError {
-    this.#failure = error;
+    const { folder } = this.#options;
+    const failure = new StorageError('failed', `${what} (${folder})`, { cause: error });
+    this.#failure = failure;
     if (this.#state === 'open') this.#state = 'failed';
-    this.#log.error({ error: describeError(error) }, what);
-    return new StorageError('failed', what, { cause: error });
+    this.#log.error({ folder, error: describeError(error) }, what);
+    return failure;
   }
 
   #fileFor(bytes: number): JournalFile {

@@ -22,6 +22,8 @@ export interface ReplicaServerDeps {
   readonly checksum: Checksum;
   readonly clock: Clock;
   readonly log: Log;
+  /** What has failed of the SSD. */
+  readonly ssd: { readonly failure: string | undefined };
   /** Folder on the SSD in which each copy has a folder. */
   readonly folder: string;
 }
@@ -117,7 +119,9 @@ export class ReplicaServer {
   }
 
   #begin(from: HostId, { id, epoch, generation }: RequestHead, copy: string): void {
-    const { disk, checksum, folder, log } = this.#deps;
+    const { disk, checksum, folder, log, ssd } = this.#deps;
+    if (ssd.failure !== undefined)
+      throw new StorageError('failed', `the SSD of the replica has failed: ${ssd.failure}`);
     if (disk.space(folder).freeBytes < this.#settings.freeBytesMin)
       throw new StorageError('no_space', 'the SSD of the replica is full');
     for (const other of this.copies().filter((kept) => kept.id === id)) {

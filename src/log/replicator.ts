@@ -72,10 +72,14 @@ export class Replicator {
   readonly #openedAt: number;
   /** What the registry says or, where that is being changed, the more that may rely on it. */
   #recorded: Tail;
+  /** What it says once all is recorded that was asked for. */
+  #recording: Tail;
   #lastRecord: Promise<void> = Promise.resolve();
   #needed: ReplicaSession | undefined;
   #joining: ReplicaSession | undefined;
   #attempts = 0;
+  /** The host that has refused a copy, or lost one, last. */
+  #avoided: HostId | undefined;
   #state: 'unchanged' | 'changing' | 'leaving' = 'unchanged';
   #why: string | undefined;
   #waiters: Waiter[] = [];
@@ -86,6 +90,7 @@ export class Replicator {
     this.#openedAt = journal.lastSequence;
     // A copy that this host has made its journal is this SSD's alone.
     this.#recorded = tenure.tail === 'backend' ? 'backend' : 'owner';
+    this.#recording = this.#recorded;
     this.#tasks = new TaskGroup((error) => {
       if (!signal.aborted) onFailure(error);
     });
@@ -97,6 +102,11 @@ export class Replicator {
     if (typeof this.#recorded === 'object') return { replica: this.#recorded.host };
     const isWithout = mode !== 'none' && this.#recorded === 'owner' && this.#why !== undefined;
     return isWithout ? { degraded: this.#why } : {};
+  }
+
+  /** All that was acknowledged is on the backend, or in a copy: others can go on without this SSD. */
+  get isElsewhere(): boolean {
+    return this.#recording !== 'owner';
   }
 
   /** There are changes, or will be at once. Idempotent. */
@@ -144,6 +154,19 @@ export class Replicator {
     await this.#needed?.discard();
   }
 
+  /**
+   * The journal has failed. What is recorded stays, so that whoever it names can go on, and a copy
+   * gets what nobody has flushed yet. Rejects where it is lost.
+   */
+  async handOff(): Promise<void> {
+    const { journal } = this.#deps;
+    this.#state = 'leaving';
+    await this.#lastRecord;
+    if (typeof this.#recorded !== 'object' || !this.#needed) return;
+    await this.#reached(this.#needed, journal.lastSequence);
+    await this.#needed.sync();
+  }
+
   /** The signal has been aborted. */
   drained(): Promise<void> {
     return this.#tasks.drained();
@@ -152,14 +175,14 @@ export class Replicator {
   async #keep(): Promise<void> {
     const { mode, clock, signal, log } = this.#deps;
     if (mode === 'none') return this.#goAlone();
-    let lost: HostId | undefined;
     for (let pauseMs = firstPauseMs; this.#state === 'changing' && !signal.aborted; ) {
-      const joined = await this.#join(lost);
+      const joined = await this.#join();
       if (joined) {
         this.#why = await this.#watch(joined);
         pauseMs = firstPauseMs;
-        lost = joined.copy.host;
-        if (!signal.aborted) log.warn({ replica: lost, why: this.#why }, 'replica is lost');
+        const { host } = joined.copy;
+        this.#avoided = host;
+        if (!signal.aborted) log.warn({ replica: host, why: this.#why }, 'replica is lost');
       }
       await this.#goAlone();
       await clock.sleep(pauseMs, { signal }).catch(() => {});
@@ -168,9 +191,9 @@ export class Replicator {
   }
 
   /** Gives the session once it is recorded; undefined where there is none. */
-  async #join(avoid: HostId | undefined): Promise<ReplicaSession | undefined> {
+  async #join(): Promise<ReplicaSession | undefined> {
     const { clock } = this.#deps;
-    const attempt = this.#tryJoin(avoid);
+    const attempt = this.#tryJoin();
     if (this.#recorded === 'backend') {
       // The first change is held only for so long. One that waits for the copy already goes on.
       const isLate = (await within(clock, firstJoinMsMax, attempt)) === 'late';
@@ -179,10 +202,11 @@ export class Replicator {
     return attempt;
   }
 
-  async #tryJoin(avoid: HostId | undefined): Promise<ReplicaSession | undefined> {
+  async #tryJoin(): Promise<ReplicaSession | undefined> {
     const { hosts, tenure, journal, log } = this.#deps;
+    let host: HostRecord | undefined;
     try {
-      const host = await hosts.choose(tenure.objectId, avoid);
+      host = await hosts.choose(tenure.objectId, this.#avoided);
       this.#why = 'no other host is up';
       if (!host) return undefined;
       const session = await this.#begin(host);
@@ -198,6 +222,7 @@ export class Replicator {
     } catch (error) {
       this.#joining?.end(error);
       if (isStorageError(error, 'fenced')) throw error;
+      this.#avoided = host?.id;
       this.#why = describeError(error);
       log.debug({ why: this.#why }, 'replica did not come about');
       return undefined;
@@ -252,6 +277,7 @@ export class Replicator {
     const { record } = this.#deps;
     if (this.#state === 'leaving' && tail !== 'backend')
       return Promise.reject(new StorageError('closed', 'the volume is being closed'));
+    this.#recording = tail;
     const before = this.#lastRecord.catch(() => {});
     this.#lastRecord = before.then(async () => {
       if (typeof tail === 'object') this.#recorded = tail;

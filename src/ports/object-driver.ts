@@ -19,6 +19,12 @@ export interface ChangesSoFar {
 export interface DrivenObject extends DataObject {
   readonly epoch: number;
   readonly changes: ChangesSoFar;
+
+  /**
+   * Its tenure is about to end. Where that is for an SSD that fails, whoever goes on gets what it
+   * lacks, in bounded time; never rejects.
+   */
+  handOff?(): Promise<void>;
 }
 
 export interface ObjectDriver {

@@ -212,17 +212,15 @@ export class ObjectRecords {
     });
   }
 
-  /** Its owner, who has not opened it, names another one. False where the record has changed. */
-  async reassign(record: ObjectRecord, to: HostId): Promise<boolean> {
-    invariant(record.tail === 'backend', 'all of the object is on the backend');
-    return this.#replace(record, { ...record, owner: to, epoch: record.epoch + 1 });
-  }
-
-  /** Its owner, who has not opened it, leaves it to the host of its copy. False where the record has changed. */
-  async entrust(record: ObjectRecord): Promise<boolean> {
+  /**
+   * Its owner, who has not opened it, names another host: that of its copy, or any where all of it is on the
+   * backend. False where the record has changed.
+   */
+  async passOn(record: ObjectRecord, to: HostId): Promise<boolean> {
     const { tail } = record;
-    invariant(typeof tail === 'object', 'the object has a copy');
-    return this.#replace(record, { ...record, owner: tail.host, epoch: record.epoch + 1 });
+    const hasAll = tail === 'backend' || (typeof tail === 'object' && tail.host === to);
+    invariant(hasAll, 'who is named has all of the object');
+    return this.#replace(record, { ...record, owner: to, epoch: record.epoch + 1 });
   }
 
   /** Tells where the changes of this tenure are from now on. */

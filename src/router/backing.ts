@@ -58,6 +58,7 @@ export function isReroutable({ where }: Backing, error: unknown): boolean {
 /** Its tenure is over, however that came: what it had in memory is nobody's any more. */
 export async function letGo(stale: Backing): Promise<void> {
   if (stale.where === 'there') return;
+  await stale.object.handOff?.();
   stale.tenure.end(new StorageError('fenced', 'the tenure has ended'));
   await stale.object.abandon();
 }

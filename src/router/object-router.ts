@@ -27,6 +27,7 @@ import { Handover } from './moves/handover.ts';
 import type { HandoverSettings } from './moves/handover-threshold.ts';
 import { ForwardCounter } from './moves/handover-threshold.ts';
 import type { Membership } from './members/membership.ts';
+import type { SsdHealth } from './ownership.ts';
 import { Ownership } from './ownership.ts';
 import { PeerLinks } from './peers/peer-link.ts';
 import type { Moved } from './peers/peer-service.ts';
@@ -59,6 +60,7 @@ export interface RouterDeps {
   readonly isRead: (id: ObjectId) => boolean;
   /** Whether its journal on this SSD was written before the machine was started. */
   readonly mayBeTorn: (id: ObjectId) => boolean;
+  readonly ssd: SsdHealth;
   /** An object begins here with the copy of an owner that is gone. */
   readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
@@ -107,6 +109,7 @@ export class ObjectRouter implements Objects {
     this.#ownership = new Ownership({
       ...{ host, membership, records, hosts, drivers, linkTo, replicas, clock, log, signal },
       mayBeTorn: deps.mayBeTorn,
+      ssd: deps.ssd,
       noteTakenOver: deps.noteTakenOver,
     });
     this.#handover = new Handover({
@@ -258,7 +261,8 @@ export class ObjectRouter implements Objects {
       promote: (file) => promoteFile({ records, volumes, files, log }, file),
       noteForwarded: (what, { threshold }) => {
         const now = clock.monotonicMs();
-        if (!this.attracts || !entry.forwarded.note(what, now, threshold)) return;
+        const isWanted = this.attracts && this.#deps.ssd.failure() === undefined;
+        if (!isWanted || !entry.forwarded.note(what, now, threshold)) return;
         entry.forwarded.pause(now);
         this.#tasks.run(() => this.#fetchOpen(object, 'threshold'));
       },
@@ -272,6 +276,7 @@ export class ObjectRouter implements Objects {
   async #fetchOpen(object: RoutedObject, by: 'threshold' | 'administrator'): Promise<void> {
     const { backing } = object;
     if (backing.where === 'here') return;
+    if (object.kind() === 'volume') this.#assertMayOwn();
     const owner = await this.#deps.hosts.find(backing.owner);
     if (!owner) throw new StorageError('busy', `host ${backing.owner}, which owns it, is gone`);
     await this.#handover.fetch(object, this.#links.to(owner), by);
@@ -303,12 +308,22 @@ export class ObjectRouter implements Objects {
 
   async #move(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
     if (kind === peerKind.moveFetch) await this.fetch(head.id);
+    else if (kind === peerKind.mayOwn) this.#assertMayOwn();
     else if (kind === peerKind.delete) await this.#deleteHere(head.id);
     else if (kind === peerKind.inUse) {
       const isOpen = (this.#entries.get(head.id)?.uses ?? 0) > 0;
       return { result: isOpen || this.#deps.isRead(head.id) ? 1 : 0 };
     } else return this.#handover.serve(from, kind, head);
     return { result: 0 };
+  }
+
+  /** `failed` where no volume can begin on the SSD. */
+  #assertMayOwn(): void {
+    const { host, ssd } = this.#deps;
+    const failure = ssd.failure();
+    if (failure === undefined) return;
+    const what = `the SSD of host ${host} has failed (${failure}): it takes no volumes until its daemon is restarted`;
+    throw new StorageError('failed', what);
   }
 
   #isUsedHere(id: ObjectId): boolean {

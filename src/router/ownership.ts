@@ -7,6 +7,9 @@
  *   another's, alive   forward
  *   another's, gone    take it, if nothing can be lost by that; forward to the host of the replica,
  *                      which takes it; else wait for one of the two or for an administrator
+ *
+ * A host whose SSD has failed begins nothing new on it until its daemon is started again: it leaves its
+ * volumes to the hosts of their copies, or to any other where all is on the backend.
  */
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
@@ -20,6 +23,7 @@ import type { ObjectDriver } from '../ports/object-driver.ts';
 import type { ObjectKind } from '../ports/objects.ts';
 import type { HostRecord, HostRecords } from '../registry/host-records.ts';
 import type { Claim, ObjectRecord, ObjectRecords } from '../registry/object-records.ts';
+import { whoHas } from '../registry/object-records.ts';
 import type { Membership } from './members/membership.ts';
 import type { HostLease } from './members/host-lease.ts';
 import type { PeerLink } from './peers/peer-link.ts';
@@ -33,6 +37,14 @@ const patienceMs = 1000;
 /** A host that does not answer in time is taken to be gone with its copy. */
 const answerMsMax = 1000;
 
+/** What is known of the SSD that journals and copies lie on. */
+export interface SsdHealth {
+  /** What has failed first; undefined: nothing. */
+  readonly failure: () => string | undefined;
+  /** Whether the object's journal has: it is not opened again in this process. */
+  readonly hasFailed: (id: ObjectId) => boolean;
+}
+
 export interface OwnershipDeps {
   readonly host: HostId;
   readonly membership: Pick<Membership, 'current'>;
@@ -44,6 +56,7 @@ export interface OwnershipDeps {
   readonly replicas: Pick<ReplicaServer, 'seal'>;
   /** Whether its journal here was written before the machine was started. */
   readonly mayBeTorn: (id: ObjectId) => boolean;
+  readonly ssd: SsdHealth;
   /** An object begins here with the copy of an owner that is gone. */
   readonly noteTakenOver: (id: ObjectId, sizeBytes: number) => void;
   readonly clock: Clock;
@@ -114,30 +127,71 @@ export class Ownership {
   }
 
   /**
-   * A machine that was restarted may have lost what was acknowledged and not synced. The copy has it, and its
-   * host goes on with the object if it is up.
+   * Whether the object is another host's from now on because this SSD may have lost, or may yet lose, what was
+   * acknowledged. A machine that was restarted had not synced all of it; one whose SSD has failed can't.
    */
-  async #isLeftToCopy(record: ObjectRecord): Promise<boolean> {
-    const { mayBeTorn, records, log } = this.#deps;
-    const copyHost = mayBeTorn(record.id) ? await this.#replicaOf(record) : undefined;
-    if (!copyHost || !(await this.#answers(copyHost, record.id))) return false;
-    if (!(await records.entrust(record))) return false;
-    log.info({ object: record.id, to: copyHost.id }, 'object is left to the host of its copy');
+  async #isLeft(record: ObjectRecord): Promise<boolean> {
+    const { mayBeTorn, ssd, records, log } = this.#deps;
+    const { id, tail } = record;
+    const failure = record.kind === 'volume' ? ssd.failure() : undefined;
+    if (failure === undefined && !mayBeTorn(id)) return false;
+    const to = await this.#successor(record, failure);
+    if (!to) {
+      if (failure !== undefined) this.#assertClaimable(record, failure);
+      return false;
+    }
+    // Where it has changed, what was read of it is old.
+    if (!(await records.passOn(record, to.id))) return true;
+    const where = tail === 'backend' ? 'another host' : 'the host of its copy';
+    log.info({ object: id, to: to.id }, `object is left to ${where}`);
     return true;
   }
 
-  /** Its lease may outlive a host that has lost power as well. */
-  async #answers(host: HostRecord, id: ObjectId): Promise<boolean> {
+  /** Who can go on with all that was acknowledged, and is up. */
+  async #successor(
+    record: ObjectRecord,
+    failure: string | undefined,
+  ): Promise<HostRecord | undefined> {
+    const { host, hosts } = this.#deps;
+    if (record.tail !== 'backend' || failure === undefined) {
+      const copyHost = await this.#replicaOf(record);
+      return copyHost && (await this.#mayOwn(copyHost, record.id)) ? copyHost : undefined;
+    }
+    const others = (await hosts.list()).filter(({ id }) => id !== host);
+    for (const other of others) if (await this.#mayOwn(other, record.id)) return other;
+    if (others.length > 0) throw hasFailed('unavailable', failure, 'no other host can go on now');
+    throw hasFailed('failed', failure, 'there is no other host');
+  }
+
+  /** With an SSD that has failed, and nobody to go on. */
+  #assertClaimable({ id, tail }: ObjectRecord, failure: string): void {
+    const { host, ssd } = this.#deps;
+    // Others of its journals may work still.
+    if (!ssd.hasFailed(id)) return;
+    if (typeof tail !== 'object' || tail.host === host)
+      throw hasFailed('failed', failure, 'there is no copy of the last changes');
+    const what = `host ${tail.host}, which has the copy, can not go on now`;
+    throw hasFailed('unavailable', failure, what);
+  }
+
+  /** Its lease may outlive a host that has lost power. One of an earlier version knows no such question. */
+  async #mayOwn(host: HostRecord, id: ObjectId): Promise<boolean> {
     const { clock, linkTo } = this.#deps;
-    const asking = linkTo(host).ask(id, { kind: peerKind.inUse });
-    const outcome = await within(clock, answerMsMax, asking).catch(() => 'refused');
+    const asking = linkTo(host).ask(id, { kind: peerKind.mayOwn });
+    const outcome = await within(clock, answerMsMax, asking).catch((error: unknown) =>
+      isStorageError(error, 'unsupported') ? 'done' : 'refused',
+    );
     return outcome === 'done';
   }
 
   /** The copy here takes no more records from the moment on that it may become the volume. */
   async #take(record: ObjectRecord, lease: HostLease): Promise<boolean> {
-    const { host, records, replicas } = this.#deps;
-    const { id, tail } = record;
+    const { host, records, replicas, ssd } = this.#deps;
+    const { id, kind, tail } = record;
+    const failure = ssd.failure();
+    // Where all is on the backend, it can be passed on at once.
+    if (failure !== undefined && kind === 'volume' && tail !== 'backend')
+      throw hasFailed('unavailable', failure, `object ${id} waits for ${whoHas(record)}`);
     if (typeof tail === 'object' && tail.host === host) await replicas.seal(id, tail.copy);
     return records.take(record, host, lease.guard);
   }
@@ -167,7 +221,7 @@ export class Ownership {
   /** Undefined where the object is another host's from now on. */
   async #mine(record: ObjectRecord, lease: HostLease): Promise<Here | undefined> {
     const { host, records, drivers, replicas } = this.#deps;
-    if (await this.#isLeftToCopy(record)) return undefined;
+    if (await this.#isLeft(record)) return undefined;
     const { tail } = record;
     if (typeof tail === 'object' && tail.host === host) await replicas.seal(record.id, tail.copy);
     const claim = await records.claim(record.id, host, lease.guard);
@@ -177,6 +231,10 @@ export class Ownership {
     if (typeof claim.tail === 'object') this.#deps.noteTakenOver(record.id, object.size());
     return { where: 'here', object, kind, tenure, lease };
   }
+}
+
+function hasFailed(code: 'failed' | 'unavailable', failure: string, what: string): StorageError {
+  return new StorageError(code, `the SSD of this host has failed (${failure}): ${what}`);
 }
 
 /** The owner does not answer, or the object changes hands at this moment. */

@@ -280,7 +280,10 @@ export class BlockWriter {
     try {
       return append();
     } catch (error) {
-      if (!isStorageError(error, 'no_space')) throw error;
+      if (!isStorageError(error, 'no_space')) {
+        this.#deps.assertWritable();
+        throw error;
+      }
       this.#deps.room.noteDiskFull();
       return undefined;
     }

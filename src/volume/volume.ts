@@ -4,7 +4,8 @@
  *
  *   open      serves
  *   failed    the journal can't be trusted (a failed fdatasync), or background work broke: changes
- *             and flushes are refused for good, reads go on
+ *             and flushes are refused for good, reads go on. With `fenced` where somebody else can
+ *             go on: the backend or a copy has all that was acknowledged
  *   closed    let go, with (close) or without (abandon) a flush
  *
  * The end of the tenure refuses everything with `fenced`.
@@ -40,6 +41,10 @@ import { VolumeCare } from './volume-care.ts';
 const { blockBytes } = limits;
 /** How long the registry is waited for when a volume is closed. */
 const leaveMsMax = 3000;
+/** How long a copy has for what it lacks of a journal that has failed. */
+const handOffMsMax = 2000;
+const noCopy =
+  'there is no copy of its last changes: it takes no more until the daemon is restarted';
 
 export interface VolumeParts {
   readonly tenure: Tenure;
@@ -191,7 +196,12 @@ export class Volume implements DrivenObject {
   async flush(): Promise<void> {
     this.assertWritable();
     const { journal, replicator } = this.#parts;
-    await Promise.all([journal.sync(), replicator.durable(journal.lastSequence)]);
+    try {
+      await Promise.all([journal.sync(), replicator.durable(journal.lastSequence)]);
+    } catch (error) {
+      this.assertWritable();
+      throw error;
+    }
     // The right may have ended while the disk was at work: then this host may not acknowledge.
     this.assertWritable();
   }
@@ -222,6 +232,27 @@ export class Volume implements DrivenObject {
     const { log } = this.#parts;
     if (isEnd(error)) log.warn({ error: describeError(error) }, 'volume is let go');
     else log.error({ error: describeError(error) }, 'volume has failed');
+  }
+
+  async handOff(): Promise<void> {
+    if (this.#state === 'closed' || this.#parts.journal.state !== 'failed') return;
+    const { clock, replicator, log } = this.#parts;
+    try {
+      await within(clock, handOffMsMax, replicator.handOff());
+    } catch (error) {
+      log.warn({ error: describeError(error) }, 'copy may lack what was not flushed');
+    }
+  }
+
+  /** The journal can't be trusted: others go on, if they have all that was acknowledged. */
+  #giveUp(error: unknown): void {
+    const { replicator, log } = this.#parts;
+    if (this.#state !== 'open') return;
+    if (!replicator.isElsewhere)
+      return this.fail(new StorageError('failed', noCopy, { cause: error }));
+    this.#state = 'failed';
+    this.#failure = new StorageError('fenced', 'its journal has failed', { cause: error });
+    log.warn({ error: describeError(error) }, 'volume leaves this host: its journal has failed');
   }
 
   async #close(): Promise<void> {
@@ -288,7 +319,7 @@ export class Volume implements DrivenObject {
   /** Throws once changes can't be acknowledged any more. */
   assertWritable(): void {
     this.#assertReadable();
-    if (this.#parts.journal.state === 'failed') this.fail(this.#parts.journal.failure);
+    if (this.#parts.journal.state === 'failed') this.#giveUp(this.#parts.journal.failure);
     if (this.#state !== 'failed') return;
     // Background work may have met a later tenure before its caller does.
     const code = isStorageError(this.#failure, 'fenced') ? 'fenced' : 'failed';

@@ -19,6 +19,8 @@ import { tableChecksum } from '../../src/platform/checksum.ts';
 import { MemoryDisk } from '../../src/platform/memory-disk.ts';
 import { seededRandom } from '../../src/platform/random.ts';
 import { systemClock } from '../../src/platform/system-clock.ts';
+import { WatchedDisk } from '../../src/platform/watched-disk.ts';
+import type { Disk } from '../../src/ports/disk.ts';
 import type { Registry } from '../../src/ports/registry.ts';
 import { HostRecords } from '../../src/registry/host-records.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
@@ -126,8 +128,9 @@ export class ClusterWorld implements AsyncDisposable {
       { ...leaseSettings, ttlMs: this.#options.leaseMs ?? leaseSettings.ttlMs },
     );
     const checksum = tableChecksum();
+    const ssd = new WatchedDisk(disk, log);
     const replicas = new ReplicaServer(
-      { disk, checksum, clock, log, folder: '/replicas' },
+      { disk: ssd, ssd, checksum, clock, log, folder: '/replicas' },
       { fileBytes: 256 * KiB, freeBytesMin: 0 },
     );
     const peers = network.join(id, address, (from, message) => {
@@ -140,7 +143,7 @@ export class ClusterWorld implements AsyncDisposable {
       { host: id, domain: undefined, hosts, peers, clock, checksum },
       replicaTimeoutMs,
     );
-    const drivers = await this.#drivers(disk, registry, replicaHosts);
+    const drivers = await this.#drivers(ssd, registry, replicaHosts);
     const takenOver: WorldHost['takenOver'] = [];
     const router: ObjectRouter = new ObjectRouter(
       {
@@ -148,6 +151,10 @@ export class ClusterWorld implements AsyncDisposable {
         membership,
         isRead: () => false,
         mayBeTorn: () => this.#rebooted.has(name),
+        ssd: {
+          failure: () => ssd.failure,
+          hasFailed: (object) => ssd.hasFailed(`/journal/${object}`),
+        },
         replicas,
         noteTakenOver: (object, sizeBytes) => takenOver.push({ id: object, sizeBytes }),
         tails: {
@@ -232,7 +239,7 @@ export class ClusterWorld implements AsyncDisposable {
     this.#store.close();
   }
 
-  async #drivers(disk: MemoryDisk, registry: Registry, replicaHosts: ReplicaHosts) {
+  async #drivers(disk: Disk, registry: Registry, replicaHosts: ReplicaHosts) {
     const records = new ObjectRecords(registry);
     const { clock, log } = this;
     const platform = { disk, log, clock, checksum: tableChecksum() };

@@ -108,7 +108,7 @@ export class Drain {
     const { id } = record;
     try {
       if (router.opened(id) || record.tail !== 'backend') await router.moveTo(id, to);
-      else if (!(await records.reassign(record, to))) return;
+      else if (!(await records.passOn(record, to))) return;
       this.#progress = { ...this.#progress, moved: this.#progress.moved + 1 };
     } catch (error) {
       if (!isStorageError(error)) throw error;

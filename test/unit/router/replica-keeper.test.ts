@@ -27,7 +27,10 @@ async function copyOfForgotten() {
   await records.create(id, 'volume', a);
   await records.claim(id, a);
   const replicas = new ReplicaServer(
-    { disk: new MemoryDisk(), checksum: tableChecksum(), clock, log, folder: '/replicas' },
+    {
+      ...{ disk: new MemoryDisk(), checksum: tableChecksum(), clock, log, folder: '/replicas' },
+      ssd: { failure: undefined },
+    },
     { fileBytes: 256 * KiB, freeBytesMin: 0 },
   );
   const counts = { session: 1, generation: 1, epoch: 1, offset: 0, length: 0 };

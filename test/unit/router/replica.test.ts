@@ -294,7 +294,7 @@ describe('a flushed write', () => {
     const copyIsAt = await replicaIn(world);
     const [keeps, asks] = copyIsAt === 'b' ? [b, c] : [c, b];
     await keeps.router.open(id);
-    assert.ok(await world.records.entrust(await world.records.get(id)));
+    assert.ok(await world.records.passOn(await world.records.get(id), keeps.id));
     await assertBlocks(await asks.router.open(id), 8, 'after it was left');
     await Promise.all([a, b, c].map((host) => host.stop()));
   });
