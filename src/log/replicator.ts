@@ -72,8 +72,6 @@ export class Replicator {
   readonly #openedAt: number;
   /** What the registry says or, where that is being changed, the more that may rely on it. */
   #recorded: Tail;
-  /** What it says once all is recorded that was asked for. */
-  #recording: Tail;
   #lastRecord: Promise<void> = Promise.resolve();
   #needed: ReplicaSession | undefined;
   #joining: ReplicaSession | undefined;
@@ -90,7 +88,6 @@ export class Replicator {
     this.#openedAt = journal.lastSequence;
     // A copy that this host has made its journal is this SSD's alone.
     this.#recorded = tenure.tail === 'backend' ? 'backend' : 'owner';
-    this.#recording = this.#recorded;
     this.#tasks = new TaskGroup((error) => {
       if (!signal.aborted) onFailure(error);
     });
@@ -104,9 +101,12 @@ export class Replicator {
     return isWithout ? { degraded: this.#why } : {};
   }
 
-  /** All that was acknowledged is on the backend, or in a copy: others can go on without this SSD. */
+  /**
+   * All that was acknowledged is on the backend, or in a copy: others can go on without this SSD. So it
+   * is until the registry says that there is no copy.
+   */
   get isElsewhere(): boolean {
-    return this.#recording !== 'owner';
+    return this.#recorded !== 'owner';
   }
 
   /** There are changes, or will be at once. Idempotent. */
@@ -277,7 +277,6 @@ export class Replicator {
     const { record } = this.#deps;
     if (this.#state === 'leaving' && tail !== 'backend')
       return Promise.reject(new StorageError('closed', 'the volume is being closed'));
-    this.#recording = tail;
     const before = this.#lastRecord.catch(() => {});
     this.#lastRecord = before.then(async () => {
       if (typeof tail === 'object') this.#recorded = tail;

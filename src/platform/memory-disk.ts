@@ -69,13 +69,15 @@ export class MemoryDisk implements Disk {
   }
 
   remove(path: string): void {
-    if (!this.#files.has(path)) throw new StorageError('not_found', 'no such file');
+    const content = this.#files.get(path);
+    if (!content) throw new StorageError('not_found', 'no such file');
+    this.faults.freeBytes += content.bytes.length;
     this.#changeNames([[path, undefined]]);
   }
 
   removeFolder(folder: string): void {
     for (const path of [...this.#files.keys()])
-      if (path.startsWith(`${folder}/`)) this.#changeNames([[path, undefined]]);
+      if (path.startsWith(`${folder}/`)) this.remove(path);
     for (const path of [...this.#folders])
       if (path === folder || path.startsWith(`${folder}/`)) this.#folders.delete(path);
   }
@@ -261,6 +263,7 @@ class MemoryFile implements DiskFile {
   truncate(bytes: number): void {
     this.#assertWritable();
     this.#take(bytes);
+    this.#disk.faults.freeBytes += Math.max(0, this.size() - bytes);
     this.#content.resize(bytes);
   }
 

@@ -136,17 +136,17 @@ export class History {
     });
   }
 
-  /** A flush says that something is lost. */
-  failFlush(began: number, by: object): void {
+  /** A flush says that something is lost, or that it can't be done. */
+  failFlush(began: number, by: object, isImpossible = false): void {
     const now = this.#scheduler.tick();
     const doubtful = [...this.#doubtful, ...this.#atRisk].filter(
       (write) => write.by === by && (write.toldAt ?? never) > began,
     );
-    if (doubtful.length === 0)
+    if (doubtful.length === 0 && !isImpossible)
       throw new Violation(`${this.name}: a flush fails, and nothing could take anything`);
     for (const write of doubtful) {
       write.mayBeTold = true;
-      if (write.ended < began) write.toldAt ??= now;
+      if (write.ended < began && !isImpossible) write.toldAt ??= now;
     }
   }
 

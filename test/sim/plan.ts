@@ -84,7 +84,21 @@ export type Action =
       readonly forMs: number;
     }
   | { readonly do: 'jumpClock'; readonly host: string; readonly ms: number }
-  | { readonly do: 'flipCache'; readonly host: string; readonly pick: number };
+  | { readonly do: 'flipCache'; readonly host: string; readonly pick: number }
+  /** The next so many fdatasyncs fail; the daemon is started again after `forMs`. */
+  | {
+      readonly do: 'failSync';
+      readonly host: string;
+      readonly count: number;
+      readonly how: 'kill' | 'stopHost';
+      readonly forMs: number;
+    }
+  | {
+      readonly do: 'fillDisk';
+      readonly host: string;
+      readonly freeBytes: number;
+      readonly forMs: number;
+    };
 
 const ambushes = [
   ...(['kill', 'cutPower', 'pause', 'isolate', 'cutRegistry', 'muteRegistry', 'cutStore'] as const),
@@ -184,7 +198,7 @@ class Planner {
   #fault(): void {
     const host = this.#any(hostNames);
     const forMs = this.#chance(0.5) ? this.#below(longMs) : this.#below(2000);
-    const fate = this.#below(26);
+    const fate = this.#below(28);
     if (fate < 3) this.#add({ do: 'kill', host, forMs });
     else if (fate < 5) this.#add({ do: 'cutPower', host, forMs });
     else if (fate < 7)
@@ -215,7 +229,13 @@ class Planner {
     else if (fate < 17) this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
     else if (fate < 18)
       this.#add({ do: 'blackout', forMs: hostNames.map(() => this.#below(longMs)) });
-    else this.#ambush();
+    else if (fate < 26) this.#ambush();
+    else if (fate < 27)
+      this.#add({
+        ...{ do: 'failSync', host, forMs, count: 1 + this.#below(3) },
+        how: this.#any(['kill', 'stopHost']),
+      });
+    else this.#add({ do: 'fillDisk', host, forMs, freeBytes: this.#below(2) * 65_536 });
   }
 
   #ambush(): void {

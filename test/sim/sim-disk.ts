@@ -10,6 +10,7 @@ import type { RoutedObject } from '../../src/router/routed-object.ts';
 import type { History, Span } from './history.ts';
 import { Violation } from './history.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
+import { hostNames } from './plan.ts';
 import { isRefusal, use } from './sim-user.ts';
 import type { SimWorld } from './world.ts';
 import { stamped, valuesOf } from './stamps.ts';
@@ -47,6 +48,9 @@ export class SimDisk {
   #epoch = 0;
   #owner = '';
   #copy = '';
+  /** The host whose SSD alone has the last changes, and those whose it was. */
+  #alone = '';
+  readonly #aloneUntilMs = new Map<string, number>();
   /** The disk is looked through, or changes as a whole: no request begins. */
   #isHeld = false;
   isGone = false;
@@ -117,6 +121,7 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, how, async (daemon) => {
       const began = this.history.beginFlush();
+      const { nowMs } = this.#world.scheduler;
       try {
         await this.#use(daemon, (fileSystem, ino) =>
           how === 'flush' ? fileSystem.flush(ino) : fileSystem.sync(ino),
@@ -125,7 +130,7 @@ export class SimDisk {
         if (!isStorageError(error, 'failed')) throw error;
         this.#tell(host, `${how} failed`);
         this.#holders();
-        this.history.failFlush(began, daemon);
+        this.history.failFlush(began, daemon, this.#isForSsd(error, nowMs));
         this.#world.counts.flushesFailed += 1;
         return;
       }
@@ -290,10 +295,11 @@ export class SimDisk {
       const host = pick();
       const daemon = host?.daemon;
       if (daemon) {
+        const { nowMs } = this.#world.scheduler;
         const reading = use(daemon, this.path, (fileSystem, ino) =>
           this.#readUnits(fileSystem, ino, 0, unitCount),
         ).catch((error: unknown) => {
-          if (host.daemon === daemon) throw error;
+          if (host.daemon === daemon && !this.#isForSsd(error, nowMs)) throw error;
         });
         const bytes = await Promise.race([reading, daemon.process.died]);
         if (bytes) return valuesOf(this.#stamp, 0, bytes);
@@ -319,6 +325,7 @@ export class SimDisk {
     const { fileSystem } = daemon.stack;
     const opening = this.#opened.get(daemon) ?? this.#open(daemon);
     this.#opened.set(daemon, opening);
+    opening.catch(() => this.#opened.delete(daemon));
     const ino = await opening;
     try {
       return await act(fileSystem, ino);
@@ -340,7 +347,8 @@ export class SimDisk {
     const { daemon } = host;
     if (!daemon || this.isGone) return;
     const request = this.#world.scheduler.tick();
-    this.underWay.set(request, `${what} at ${host.id} since ${this.#world.scheduler.nowMs}`);
+    const { nowMs } = this.#world.scheduler;
+    this.underWay.set(request, `${what} at ${host.id} since ${nowMs}`);
     const over = () => this.underWay.delete(request);
     // It comes through the kernel, so not while the daemon is stopped.
     const asked = daemon.process.answer(0.02, 'request', () => {});
@@ -349,9 +357,21 @@ export class SimDisk {
       .then(over, (error: unknown) => {
         over();
         // Of a daemon that is stopped nobody expects an answer.
-        if (host.daemon === daemon) this.#world.fail(error, `${this.path}: ${what} at ${host.id}`);
+        if (host.daemon === daemon && !this.#isForSsd(error, nowMs))
+          this.#world.fail(error, `${this.path}: ${what} at ${host.id}`);
       });
     void daemon.process.died.then(over);
+  }
+
+  /** Only where one SSD alone had the last changes, and that has failed since then. */
+  #isForSsd(error: unknown, sinceMs: number): boolean {
+    if (!isStorageError(error, 'failed')) return false;
+    this.#holders();
+    return [...this.#world.hosts.values()].some(
+      (host) =>
+        host.hadFailedSsd(sinceMs) &&
+        (this.#alone === host.id || (this.#aloneUntilMs.get(host.id) ?? -1) >= sinceMs),
+    );
   }
 
   /** Who answers by himself is the owner at that very moment. */
@@ -368,11 +388,18 @@ export class SimDisk {
     if (this.#world.isVerbose) this.#world.note(host.id, `${this.path}: ${what}`);
   }
 
+  #isSeenByOthers(owner: string): boolean {
+    return hostNames.some((name) => name !== owner && this.#world.registry.get(`H${name}`));
+  }
+
   /** Who has what is acknowledged now, as the registry says; the owner first. */
   #holders(): string[] {
     const found = this.#world.registry.get(`o${this.id}`);
     if (!found) return [];
     const { owner, epoch, tail } = decodeObject(this.id, found.value, found.revision);
+    const isCopied = typeof tail === 'object' && tail.host !== owner;
+    if (this.#alone !== '') this.#aloneUntilMs.set(this.#alone, this.#world.scheduler.nowMs);
+    this.#alone = isCopied || (tail === 'backend' && this.#isSeenByOthers(owner)) ? '' : owner;
     const [isNew, wasOwner] = [epoch !== this.#epoch, owner === this.#owner];
     [this.#epoch, this.#owner] = [epoch, owner];
     if (isNew) {
@@ -382,7 +409,7 @@ export class SimDisk {
       this.history.givenTo(owner);
       this.#recover();
     }
-    if (typeof tail !== 'object' || tail.host === owner) return [owner];
+    if (!isCopied) return [owner];
     if (tail.copy !== this.#copy) this.history.givenTo(tail.host);
     this.#copy = tail.copy;
     return [owner, tail.host];

@@ -72,6 +72,8 @@ export class SimHost {
   #wantsToRun = false;
   #offUntilMs = 0;
   #boots = 1;
+  #failedIn: SimProcess | undefined;
+  #failedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(name: string, around: Surroundings, seed: number) {
     this.id = hostId(name);
@@ -81,6 +83,16 @@ export class SimHost {
 
   get isUp(): boolean {
     return this.process?.isAlive === true;
+  }
+
+  /** Its daemon, which may be starting or stopping, says that its SSD has failed. */
+  get hasFailedSsd(): boolean {
+    return this.isUp && this.#failedIn === this.process;
+  }
+
+  /** Whether it has said so at any moment since then. */
+  hadFailedSsd(sinceMs: number): boolean {
+    return this.hasFailedSsd || this.#failedUntilMs >= sinceMs;
   }
 
   /** Starts the daemon; one that gives up is started again after a while, as systemd does it. */
@@ -145,6 +157,7 @@ export class SimHost {
 
   #end(process: SimProcess): void {
     if (!process.isAlive) return;
+    if (this.hasFailedSsd) this.#failedUntilMs = this.#around.scheduler.nowMs;
     process.die();
     this.daemon = undefined;
     // The stretch of code in which it dies goes on to its end, on a disk that nobody sees.
@@ -182,7 +195,10 @@ export class SimHost {
     const { network, store, checksum, note, tuning } = this.#around;
     const clock = new SimClock(process, this.clockFaults);
     const { random } = process;
-    const log = logOf((level, message, facts) => note(this.id, level, message, facts));
+    const log = logOf((level, message, facts) => {
+      if (message === 'SSD has failed') this.#failedIn = process;
+      note(this.id, level, message, facts);
+    });
     return {
       ...{ clock, random, checksum, log, disk: this.disk },
       process: {

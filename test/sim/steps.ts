@@ -10,6 +10,8 @@ import { valuesOf } from './stamps.ts';
 import type { SimWorld } from './world.ts';
 
 const disksMax = 6;
+/** Of a daemon, after an administrator has looked at the SSD. */
+const restartMs = 500;
 
 /** Whatever is done to hosts and to what they stand on. */
 type Misfortune = Exclude<Step, { readonly do: Use['do'] }>;
@@ -209,6 +211,15 @@ function misfortune(world: SimWorld, step: Misfortune): void {
       return;
     case 'flipCache':
       return flipCache(world.host(step.host), step.pick);
+    case 'failSync':
+      return failSync(world, step);
+    case 'fillDisk': {
+      const { disk } = world.host(step.host);
+      disk.faults.freeBytes = step.freeBytes;
+      return later(() => {
+        disk.faults.freeBytes = Number.POSITIVE_INFINITY;
+      });
+    }
   }
 }
 
@@ -259,6 +270,20 @@ function flipCache({ disk }: SimHost, pick: number): void {
   const folder = '/data/cache';
   const [name] = disk.list(folder);
   if (name !== undefined) disk.flip(`${folder}/${name}`, pick * 997, 1);
+}
+
+/** What its page cache has, and the SSD has not, is there until the power goes. */
+function failSync(
+  world: SimWorld,
+  { host: name, count, how, forMs }: Extract<Step, { readonly do: 'failSync' }>,
+): void {
+  const host = world.host(name);
+  const { process } = host;
+  host.disk.faults.failingSyncs = count;
+  world.counts.ssdFailures += 1;
+  world.scheduler.after(forMs, `end of failSync`, () => {
+    if (host.hasFailedSsd && host.process === process) end(world, how, host, restartMs);
+  });
 }
 
 /** All that the host has is handed over, and for a while it takes nothing. */

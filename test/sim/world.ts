@@ -60,7 +60,7 @@ export class SimWorld {
   readonly counts = {
     ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
     ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0, flushesFailed: 0 },
-    ...{ appends: 0, locks: 0, vmSnapshots: 0, grown: 0, drains: 0 },
+    ...{ appends: 0, locks: 0, vmSnapshots: 0, grown: 0, drains: 0, ssdFailures: 0 },
   };
   /** What happened last, for people. */
   readonly lines: string[] = [];
@@ -227,9 +227,11 @@ export class SimWorld {
   async #settle(): Promise<void> {
     this.note('sim', 'faults stop');
     this.coverage.disarm();
+    for (const { disk } of this.hosts.values()) disk.faults.failingSyncs = 0;
     await this.#until('faults are over', () => this.#isCalm());
     for (const host of this.hosts.values()) {
       host.inDiskChange = undefined;
+      if (host.hasFailedSsd) host.kill();
       host.start();
     }
     await this.#until('all hosts are up', () => this.#areUp());
@@ -265,7 +267,10 @@ export class SimWorld {
         true,
       ) &&
       registryFaults.deafTo.size + registryFaults.unheardBy.size + faults.deafTo.size === 0 &&
-      [...this.hosts.values()].every(({ process }) => process?.isStopped !== true)
+      [...this.hosts.values()].every(
+        ({ process, disk }) =>
+          process?.isStopped !== true && disk.faults.freeBytes === Number.POSITIVE_INFINITY,
+      )
     );
   }
 
