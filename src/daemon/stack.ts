@@ -206,8 +206,8 @@ async function assemble(
   closing.defer(() => files.close());
   const tails: Tails = {
     shorten: (id) => volumes.shorten(id),
-    read: (id, epoch) => volumes.tails.read(id, epoch),
-    import: (id, epoch, fetch) => volumes.tails.import(id, epoch, fetch),
+    follow: (id) => volumes.follow(id),
+    receive: (id, epoch) => volumes.tails.receive(id, epoch),
     discard: (id) => volumes.tails.discard(id),
   };
   const names = new CachedRegistry(

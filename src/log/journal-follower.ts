@@ -10,26 +10,43 @@ import { fileHeaderBytes, peekRecord } from '../format/journal-record.ts';
 import type { Journal } from './journal.ts';
 import { tailChunkBytesMax } from './tail-store.ts';
 
-export interface Followed {
+export interface Chunk {
   /** Whole records, one behind another; empty where there is none yet. */
   readonly records: Uint8Array;
   /** Sequence of the last one, or of one behind it that was trimmed. */
   readonly lastSequence: number;
 }
 
+/** A journal, as far as it is read. */
+export type Followed = Pick<Journal, 'fileOf' | 'lastSequence' | 'read'>;
+
 export class JournalFollower {
-  readonly #journal: Journal;
+  readonly #journal: Followed;
+  readonly #yieldTurn: () => Promise<void>;
   #lastSequence: number;
   #file = 0;
   #offset = 0;
 
-  /** Begins behind `afterSequence`, or where the journal begins. */
-  constructor(journal: Journal, afterSequence: number) {
+  /**
+   * Begins behind `afterSequence`, or where the journal begins. `yieldTurn`: between chunks of what
+   * is skipped.
+   */
+  constructor(
+    journal: Followed,
+    afterSequence: number,
+    yieldTurn: () => Promise<void> = () => Promise.resolve(),
+  ) {
     this.#journal = journal;
+    this.#yieldTurn = yieldTurn;
     this.#lastSequence = afterSequence;
   }
 
-  async next(): Promise<Followed> {
+  /** Sequence of the last record that was handed out, or of one behind it that was trimmed. */
+  get lastSequence(): number {
+    return this.#lastSequence;
+  }
+
+  async next(): Promise<Chunk> {
     for (;;) {
       const file = this.#journal.fileOf(this.#lastSequence + 1);
       if (!file) {
@@ -48,6 +65,7 @@ export class JournalFollower {
       const { from, to } = this.#take(bytes);
       this.#offset += to;
       if (to > from) return { records: bytes.subarray(from, to), lastSequence: this.#lastSequence };
+      await this.#yieldTurn();
     }
   }
 

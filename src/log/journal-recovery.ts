@@ -38,7 +38,7 @@ export interface FoundRecord {
 }
 
 /** A file as it was found, up to the first thing that is no record. */
-interface FoundFile {
+export interface FoundFile {
   readonly number: number;
   /** 0: it has no readable header. */
   readonly epoch: number;
@@ -72,29 +72,37 @@ export interface RecoveryDeps {
   readonly tag: number;
 }
 
-/** Reads all records with a sequence above `afterSequence`. Throws `corrupt` or `fenced`. */
+/**
+ * All records with a sequence above `afterSequence`; read, where what the files hold is not `known`.
+ * Throws `corrupt` or `fenced`.
+ */
 export async function recoverJournal(
   deps: RecoveryDeps,
   epoch: number,
   afterSequence: number,
+  known?: readonly FoundFile[],
 ): Promise<Recovered> {
+  const files = known ?? (await readFiles(deps));
+  const later = files.find((file) => file.epoch > epoch);
+  if (later)
+    throw new StorageError('fenced', 'the journal is of a later tenure', {
+      detail: { found: later.epoch, epoch },
+    });
+  const numbers = files.map(({ number }) => number);
+  const kept = keepPrefix(deps, files, afterSequence);
+  const keptNumbers = new Set(kept.files.map(({ number }) => number));
+  const stale = numbers.filter((number) => !keptNumbers.has(number));
+  return { ...kept, stale, lastFile: numbers.at(-1) ?? 0 };
+}
+
+async function readFiles(deps: RecoveryDeps): Promise<readonly FoundFile[]> {
   const files: FoundFile[] = [];
   const numbers = deps.disk
     .list(deps.folder)
     .flatMap((name) => journalFileNumber(name) ?? [])
     .sort((left, right) => left - right);
-  for (const number of numbers) {
-    const file = await readFile(deps, number);
-    if (file.epoch > epoch)
-      throw new StorageError('fenced', 'the journal is of a later tenure', {
-        detail: { found: file.epoch, epoch },
-      });
-    files.push(file);
-  }
-  const kept = keepPrefix(deps, files, afterSequence);
-  const keptNumbers = new Set(kept.files.map(({ number }) => number));
-  const stale = numbers.filter((number) => !keptNumbers.has(number));
-  return { ...kept, stale, lastFile: numbers.at(-1) ?? 0 };
+  for (const number of numbers) files.push(await readFile(deps, number));
+  return files;
 }
 
 /** The longest run of consecutive records, or an error where more than that was durable. */

@@ -29,7 +29,7 @@ import type { Checksum } from '../ports/checksum.ts';
 import type { Disk } from '../ports/disk.ts';
 import type { Log } from '../ports/log.ts';
 import { JournalFile, journalFileName } from './journal-file.ts';
-import type { FoundRecord, Recovered } from './journal-recovery.ts';
+import type { FoundFile, FoundRecord, Recovered } from './journal-recovery.ts';
 import { recoverJournal } from './journal-recovery.ts';
 
 export interface JournalSettings {
@@ -47,6 +47,8 @@ export interface JournalOptions {
   /** Sequence of the last record that is on the backend already. */
   readonly afterSequence: number;
   readonly settings: JournalSettings;
+  /** All that the folder holds, durable, where this process has just put it there. */
+  readonly known?: readonly FoundFile[] | undefined;
 }
 
 /** What replay hands out; `file` and `offset` say where the payload lies. */
@@ -141,8 +143,9 @@ export class Journal {
     options: JournalOptions,
     replay: (record: JournalRecord) => void,
   ): Promise<Journal> {
-    const { folder, epoch, afterSequence, tag } = options;
-    const found = await recoverJournal({ disk, checksum, log, folder, tag }, epoch, afterSequence);
+    const { folder, epoch, afterSequence, tag, known } = options;
+    const deps = { disk, checksum, log, folder, tag };
+    const found = await recoverJournal(deps, epoch, afterSequence, known);
     const lastSequence = found.records.at(-1)?.header.sequence ?? afterSequence;
     const journal = new Journal(disk, checksum, log, options, { ...found, lastSequence });
     try {
@@ -286,16 +289,18 @@ export class Journal {
   }
 
   async #adopt(found: Recovered): Promise<void> {
+    const isKnown = this.#options.known !== undefined;
     for (const number of found.stale) this.#disk.remove(this.#path(number));
     for (const { number, end, lastSequence, unsureFrom } of found.files) {
       const opened = this.#disk.open(this.#path(number), 'existing');
       const file = new JournalFile(this.#disk, opened, number, end, lastSequence);
       this.#files.set(number, file);
+      if (isKnown) continue;
       file.cut();
       // An fdatasync of the process before may have failed.
       await file.rewrite(unsureFrom);
     }
-    if (this.#files.size + found.stale.length === 0) return;
+    if (isKnown || this.#files.size + found.stale.length === 0) return;
     // What was read may have been in the page cache alone: nobody relies on it before it is synced.
     await this.#syncFiles();
     this.#disk.syncFolder(this.#options.folder);

@@ -1,63 +1,62 @@
-/** Reads the records of a journal that nobody appends to any more, to be sent to another host. */
+/**
+ * Hands the records of a journal to a host that is to go on with it: while they are appended, and
+ * when the journal is closed as well. Where it has come is remembered, and nothing is held open.
+ */
 
-import type { DiskFile } from '../ports/disk.ts';
-import { recordBytes } from '../format/journal-record.ts';
+import type { Disk } from '../ports/disk.ts';
 import { journalFileName, readAt } from './journal-file.ts';
-import type { FoundRecord, RecoveryDeps } from './journal-recovery.ts';
-import { recoverJournal } from './journal-recovery.ts';
-import { tailChunkBytesMax } from './tail-store.ts';
+import type { Journal } from './journal.ts';
+import { JournalFollower } from './journal-follower.ts';
+
+export interface TailReaderDeps {
+  readonly disk: Disk;
+  readonly folder: string;
+  readonly journal: Pick<Journal, 'fileOf' | 'lastSequence'>;
+  /** All records up to it are on the backend, and may be trimmed. */
+  readonly committedSequence: () => number;
+  readonly yieldTurn: () => Promise<void>;
+}
+
+export interface TailChunk {
+  /** Whole records, one behind another; empty where there are no more now. */
+  readonly records: Uint8Array;
+  /** Records up to it may be missing before those. */
+  readonly committed: number;
+}
 
 export class TailReader {
-  readonly #deps: RecoveryDeps;
-  readonly #records: readonly FoundRecord[];
-  readonly #files = new Map<number, DiskFile>();
+  readonly #deps: TailReaderDeps;
+  #follower: JournalFollower | undefined;
 
-  private constructor(deps: RecoveryDeps, records: readonly FoundRecord[]) {
+  constructor(deps: TailReaderDeps) {
     this.#deps = deps;
-    this.#records = records;
   }
 
-  /** Of the records behind `afterSequence`, of tenures up to `epoch`. Throws `corrupt`. */
-  static async open(deps: RecoveryDeps, epoch: number, afterSequence: number) {
-    const { records } = await recoverJournal(deps, epoch, afterSequence);
-    return new TailReader(deps, records);
+  /** What comes behind `afterSequence`: of the chunk before this one, or of one that was lost. */
+  async read(afterSequence: number): Promise<TailChunk> {
+    if (this.#follower?.lastSequence !== afterSequence)
+      this.#follower = this.#startBehind(afterSequence);
+    const { records } = await this.#follower.next();
+    return { records, committed: this.#deps.committedSequence() };
   }
 
-  /** Whole records behind `afterSequence`, one behind another; empty at the end. */
-  async read(afterSequence: number): Promise<Uint8Array> {
-    const first = this.#records[0]?.header.sequence ?? 0;
-    let bytes = 0;
-    const chosen: FoundRecord[] = [];
-    for (
-      let index = Math.max(0, afterSequence + 1 - first);
-      index < this.#records.length;
-      index += 1
-    ) {
-      const record = this.#records[index] as FoundRecord;
-      const length = recordBytes(record.header.checksums.length);
-      if (bytes + length > tailChunkBytesMax) break;
-      bytes += length;
-      chosen.push(record);
-    }
-    const chunk = new Uint8Array(bytes);
-    let at = 0;
-    for (const record of chosen) {
-      const length = recordBytes(record.header.checksums.length);
-      await readAt(this.#file(record.file), record.offset, chunk.subarray(at, at + length));
-      at += length;
-    }
-    return chunk;
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([...this.#files.values()].map((file) => file.close()));
-  }
-
-  #file(number: number): DiskFile {
-    const { disk, folder } = this.#deps;
-    const file =
-      this.#files.get(number) ?? disk.open(`${folder}/${journalFileName(number)}`, 'read');
-    this.#files.set(number, file);
-    return file;
+  #startBehind(afterSequence: number): JournalFollower {
+    const { disk, folder, journal, yieldTurn } = this.#deps;
+    const source = {
+      fileOf: (sequence: number) => journal.fileOf(sequence),
+      get lastSequence() {
+        return journal.lastSequence;
+      },
+      // By name: a journal that is closed reads no more.
+      read: async (number: number, offset: number, into: Uint8Array) => {
+        const file = disk.open(`${folder}/${journalFileName(number)}`, 'read');
+        try {
+          return await readAt(file, offset, into);
+        } finally {
+          await file.close();
+        }
+      },
+    };
+    return new JournalFollower(source, afterSequence, yieldTurn);
   }
 }

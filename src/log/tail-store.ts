@@ -18,6 +18,7 @@ import {
 import type { Checksum } from '../ports/checksum.ts';
 import type { Disk } from '../ports/disk.ts';
 import { JournalFile, journalFileName } from './journal-file.ts';
+import type { FoundRecord } from './journal-recovery.ts';
 
 export const tailChunkBytesMax = recordBytes(payloadBlocksMax);
 
@@ -81,6 +82,11 @@ export class TailStore {
     return store;
   }
 
+  /** Numbers of the files that it has. */
+  get files(): readonly number[] {
+    return this.#files.map(({ number }) => number);
+  }
+
   /** Sequence of the last record; undefined before the first. */
   get lastSequence(): number | undefined {
     return this.#lastSequence;
@@ -88,12 +94,13 @@ export class TailStore {
 
   /**
    * Appends whole records, the first one right behind the last one here, or what lies between is
-   * trimmed already. `invalid` for a gap, `corrupt`, `no_space`.
+   * trimmed already. Gives them where they lie. `invalid` for a gap, `corrupt`, `no_space`.
    */
-  append(epoch: number, records: Uint8Array): void {
+  append(epoch: number, records: Uint8Array): readonly FoundRecord[] {
     let first: number | undefined;
     let last = this.#lastSequence;
-    for (const { header } of recordsIn(records, this.#deps.checksum)) {
+    const parts = [...recordsIn(records, this.#deps.checksum)];
+    for (const { header } of parts) {
       const { sequence } = header;
       const isSkip = first === undefined && sequence > (last ?? 0) && this.#isTrimmedTo(sequence);
       if (last !== undefined && sequence !== last + 1 && !isSkip)
@@ -101,13 +108,20 @@ export class TailStore {
       first ??= sequence;
       last = sequence;
     }
-    if (first === undefined || last === undefined) return;
+    if (first === undefined || last === undefined) return [];
     const file = this.#fileFor(epoch, first);
+    const found = parts.map(({ header, from }) => {
+      const offset = file.end + from;
+      const payloadAt = offset + payloadOffset(header.checksums.length);
+      const place = { file: file.number, offset, payloadOffset: payloadAt };
+      return { header, ...place, isPayloadWhole: true };
+    });
     file.write(file.end, [records]);
     file.end += records.length;
     file.lastSequence = last;
     file.isUnsynced = true;
     this.#lastSequence = last;
+    return found;
   }
 
   /** Records up to a sequence are on the backend: files that hold no later ones go. */

@@ -5,8 +5,10 @@ import type { Head } from '../format/head.ts';
 import { placeLength, placeOrigin, placeWord, placeWords } from '../format/place.ts';
 import { Journal } from '../log/journal.ts';
 import type { JournalRecord } from '../log/journal.ts';
+import type { FoundFile } from '../log/journal-recovery.ts';
 import { Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
+import { TailReader } from '../log/tail-reader.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import { limits } from '../core/limits.ts';
 import { BlockMap } from './block-map.ts';
@@ -41,6 +43,8 @@ export interface OpenContext {
   readonly sources: SourcesByOrigin;
   readonly uploader: SegmentUploader;
   readonly folder: string;
+  /** What the journal holds, where that is known. */
+  readonly known: readonly FoundFile[] | undefined;
 }
 
 type Deps = VolumeDriverDeps & { readonly budget: PageBudget };
@@ -70,7 +74,7 @@ export async function openVolume(
 
 async function openJournal(
   deps: Deps,
-  { tenure, folder }: OpenContext,
+  { tenure, folder, known }: OpenContext,
   settings: VolumeSettings,
   { head, map }: { readonly head: Head; readonly map: BlockMap },
 ): Promise<{ journal: Journal } & Pick<Head, 'volumeBytes' | 'starts'>> {
@@ -82,6 +86,7 @@ async function openJournal(
     tag: checksum.crc32c(Buffer.from(tenure.objectId)),
     afterSequence: head.journalSequence,
     settings: settings.journal,
+    known,
   };
   const journal = await Journal.open(disk, checksum, log, options, (record) => {
     replay(record, map, volumeBytes);
@@ -182,6 +187,11 @@ function assemble(
     ...{ committer, sequencer, uploader, replicator, clock, yieldTurn, stop, onClosed },
     ...{ snapshots: deps.snapshots, sources },
     discardJournal: () => Journal.destroy(deps.disk, context.folder),
+    readTail: () =>
+      new TailReader({
+        ...{ disk: deps.disk, folder: context.folder, journal, yieldTurn },
+        committedSequence: () => committer.head.journalSequence,
+      }),
   });
   if (!map.active.isEmpty || volumeBytes !== head.volumeBytes)
     destager.noteChange(map.active.rowCount * blockBytes);

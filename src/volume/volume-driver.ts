@@ -11,6 +11,7 @@ import type { ObjectId } from '../core/units.ts';
 import { MiB, objectId } from '../core/units.ts';
 import { decodeHead, emptyHead, encodeHead } from '../format/head.ts';
 import { Journal } from '../log/journal.ts';
+import type { TailReader } from '../log/tail-reader.ts';
 import { SegmentUploader } from '../log/segment-uploader.ts';
 import type { ChangesSoFar, ObjectDriver } from '../ports/object-driver.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
@@ -80,6 +81,11 @@ export class VolumeDriver implements ObjectDriver {
       before = bytes;
       await volume.sync();
     }
+  }
+
+  /** What the journal of an open volume has, also when the volume is let go. `unavailable`. */
+  follow(id: ObjectId): TailReader {
+    return this.#opened(id).tail();
   }
 
   /** Of all volumes that are open here. */
@@ -163,7 +169,7 @@ export class VolumeDriver implements ObjectDriver {
     const { heads, checksum } = this.#deps;
     const { objectId: id, tail } = tenure;
     if (this.#open.has(id)) throw new StorageError('busy', 'the volume is open already');
-    await this.#tails.adopt(id, tail);
+    const known = await this.#tails.adopt(id, tail);
     let head = await findHead(heads, id, checksum);
     if (!head) await this.create(tenure);
     head ??= { ...emptyHead, epoch: tenure.epoch };
@@ -172,7 +178,7 @@ export class VolumeDriver implements ObjectDriver {
     const lineage = openLineage(this.#deps, [id, ...head.ancestors], signal);
     const uploader = this.#uploader(lineage, signal);
     const folder = this.#folder(id);
-    const context = { tenure, head, stop, signal, ...lineage, uploader, folder };
+    const context = { tenure, head, stop, signal, ...lineage, uploader, folder, known };
     const volume = await openVolume(
       { ...this.#deps, budget: this.#shared.budget },
       context,

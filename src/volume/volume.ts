@@ -20,6 +20,7 @@ import { within } from '../core/within.ts';
 import type { Journal } from '../log/journal.ts';
 import type { ReplicaStatus, Replicator } from '../log/replicator.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
+import type { TailReader } from '../log/tail-reader.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { ChangesSoFar, DrivenObject } from '../ports/object-driver.ts';
@@ -70,6 +71,7 @@ export interface VolumeParts {
   readonly onClosed: () => void;
   /** Removes the journal from the disk: nothing in it is needed any more. */
   readonly discardJournal: () => Promise<void>;
+  readonly readTail: () => TailReader;
 }
 
 /** For `wharf vdisk show`. */
@@ -209,6 +211,11 @@ export class Volume implements DrivenObject {
   async sync(): Promise<void> {
     await this.flush();
     await this.#parts.destager.sync();
+  }
+
+  /** The journal's records, for who is to go on with the volume; also when it is let go. */
+  tail(): TailReader {
+    return this.#parts.readTail();
   }
 
   close(): Promise<void> {

@@ -159,8 +159,8 @@ export class ClusterWorld implements AsyncDisposable {
         noteTakenOver: (object, sizeBytes) => takenOver.push({ id: object, sizeBytes }),
         tails: {
           shorten: (object) => drivers.volumes.shorten(object),
-          read: (object, epoch) => drivers.volumes.tails.read(object, epoch),
-          import: (object, epoch, fetch) => drivers.volumes.tails.import(object, epoch, fetch),
+          follow: (object) => drivers.volumes.follow(object),
+          receive: (object, epoch) => drivers.volumes.tails.receive(object, epoch),
           discard: (object) => drivers.volumes.tails.discard(object),
         },
       },

@@ -8,7 +8,7 @@ import { diskPath, type Hosts } from './hosts.ts';
 
 const attemptsMax = 20;
 
-export const handoverSteps = ['prepare', 'park', 'tail', 'give', 'claim'] as const;
+export const handoverSteps = ['prepare', 'copy', 'park', 'tail', 'give', 'claim'] as const;
 export type HandoverStep = (typeof handoverSteps)[number];
 
 export type Party = 'owner' | 'fetcher';

@@ -5,15 +5,18 @@
  *
  *   step      the owner                                    a failure of either host here
  *   prepare   destages in rounds while it serves           nothing has changed
+ *   copy      hands out its journal while it serves        the same; what was fetched is garbage
  *   park      holds requests, ends its tenure's work       the owner goes on by itself after a while
- *   tail      hands out what only its journal has          the same; what was fetched is garbage
+ *   tail      hands out what has come since                the same
  *   give      names the new owner in the registry          the registry says who it is
  *   (claim)   sends what was held to the new owner         the new owner has all, and recovers it
  */
 
+import type { ErrorCode } from '../../core/errors.ts';
 import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
 import type { Eventually } from '../../core/eventually.ts';
 import type { HostId, ObjectId } from '../../core/units.ts';
+import { KiB } from '../../core/units.ts';
 import { peerKind } from '../../format/peer-message.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -27,6 +30,14 @@ import type { RoutedObject } from '../routed-object.ts';
 /** The owner takes the object back when it hears nothing for so long. */
 const parkedMsMax = 5000;
 
+/** So much of a journal is sent at once while the object is held: that is hardly felt. */
+const hardlyFeltBytes = 128 * KiB;
+/** Fetched while its writers go on, who may be faster. */
+const copyChunksMax = 64;
+
+/** What a volume says that was let go meanwhile. */
+const letGo: ReadonlySet<ErrorCode> = new Set(['closed', 'fenced', 'unavailable']);
+
 /** Who wants a move; in the length of `movePrepare`. */
 const asked = { byThreshold: 0, byAdministrator: 1 } as const;
 
@@ -34,18 +45,30 @@ const asked = { byThreshold: 0, byAdministrator: 1 } as const;
 export interface Tails {
   /** Brings most of the volume to the backend while it serves; `busy` where that can't be done. */
   shorten(id: ObjectId): Promise<void>;
-  read(id: ObjectId, epoch: number): Promise<Tail>;
-  import(
-    id: ObjectId,
-    epoch: number,
-    fetch: (afterSequence: number) => Promise<Uint8Array>,
-  ): Promise<void>;
+  /** What the journal of an open volume has, also when the volume is let go. */
+  follow(id: ObjectId): Tail;
+  /** Takes what the journal of that tenure has. */
+  receive(id: ObjectId, epoch: number): Promise<IncomingTail>;
   discard(id: ObjectId): Promise<void>;
 }
 
-export interface Tail {
-  read(afterSequence: number): Promise<Uint8Array>;
-  close(): Promise<void>;
+interface Tail {
+  /** What comes behind; no record behind `committed` is missing before it. */
+  read(
+    afterSequence: number,
+  ): Promise<{ readonly records: Uint8Array; readonly committed: number }>;
+}
+
+interface IncomingTail {
+  readonly epoch: number;
+  readonly lastSequence: number;
+  append(records: Uint8Array, committed: number): void;
+  /** Resolves when all that was appended before is durable. */
+  sync(): Promise<void>;
+  /** It is whole. */
+  keep(): Promise<void>;
+  /** It is of no use, unless it was kept. */
+  drop(): Promise<void>;
 }
 
 export interface HandoverDeps {
@@ -60,10 +83,14 @@ export interface HandoverDeps {
   readonly connect: (id: ObjectId) => Promise<Backing>;
 }
 
-interface Parked {
+/** The journal of a tenure, for the host that wants the object. */
+interface Followed {
   readonly to: HostId;
-  readonly epoch: number;
   readonly tail: Tail | undefined;
+  readonly tenure: Here['tenure'];
+}
+
+interface Parked extends Followed {
   readonly decide: (what: 'give' | 'cancel') => void;
   /** Settles when the decision is carried out. */
   readonly done: Promise<void>;
@@ -71,7 +98,10 @@ interface Parked {
 
 export class Handover {
   readonly #deps: HandoverDeps;
+  readonly #followed = new Map<ObjectId, Followed>();
   readonly #parked = new Map<ObjectId, Parked>();
+  /** One after another, of each object. */
+  readonly #fetching = new Map<ObjectId, Promise<void>>();
 
   constructor(deps: HandoverDeps) {
     this.#deps = deps;
@@ -84,40 +114,80 @@ export class Handover {
     by: 'threshold' | 'administrator',
   ): Promise<void> {
     const { id } = object;
-    const { log, connect } = this.#deps;
-    const length = by === 'administrator' ? asked.byAdministrator : asked.byThreshold;
-    this.#tell(id, 'prepare');
-    await link.ask(id, { kind: peerKind.movePrepare, length });
-    await object.change(async (backing) => {
-      if (backing.where === 'here') return backing;
-      try {
-        await this.#fetchParked(id, link);
-      } catch (error) {
-        log.warn({ object: id, error: describeError(error) }, 'object could not be fetched');
-        await link.ask(id, { kind: peerKind.moveCancel }).catch(() => {});
-      }
-      this.#tell(id, 'claim');
-      return connect(id);
-    });
+    while (this.#fetching.has(id)) await this.#fetching.get(id);
+    if (object.isHere()) return;
+    const fetching = this.#fetch(object, link, by);
+    const settled = fetching
+      .catch(() => {})
+      .then(() => {
+        this.#fetching.delete(id);
+      });
+    this.#fetching.set(id, settled);
+    return fetching;
   }
 
-  async #fetchParked(id: ObjectId, link: PeerLink): Promise<void> {
+  async #fetch(
+    object: RoutedObject,
+    link: PeerLink,
+    by: 'threshold' | 'administrator',
+  ): Promise<void> {
+    const { id } = object;
+    const { log, connect, tails } = this.#deps;
+    const length = by === 'administrator' ? asked.byAdministrator : asked.byThreshold;
+    this.#tell(id, 'prepare');
+    const { head } = await link.ask(id, { kind: peerKind.movePrepare, length });
+    this.#tell(id, 'copy');
+    const ahead = head.result > 0 ? await tails.receive(id, head.result) : undefined;
+    try {
+      if (ahead) await pull(id, link, ahead, 'most');
+      await object.change(async (backing) => {
+        if (backing.where === 'here') return backing;
+        try {
+          await this.#fetchParked(id, link, ahead);
+        } catch (error) {
+          log.warn({ object: id, error: describeError(error) }, 'object could not be fetched');
+          await link.ask(id, { kind: peerKind.moveCancel }).catch(() => {});
+        }
+        this.#tell(id, 'claim');
+        return connect(id);
+      });
+    } finally {
+      await ahead?.drop();
+    }
+  }
+
+  async #fetchParked(id: ObjectId, link: PeerLink, ahead: IncomingTail | undefined): Promise<void> {
     this.#tell(id, 'park');
     const { head } = await link.ask(id, { kind: peerKind.movePark });
-    const epoch = head.result;
-    const isVolume = epoch > 0;
     this.#tell(id, 'tail');
-    if (isVolume)
-      await this.#deps.tails.import(id, epoch, async (offset) => {
-        const { payload } = await link.ask(id, { kind: peerKind.tailRead, offset });
-        return payload;
-      });
+    await this.#fetchTail(id, link, head.result, ahead);
     this.#tell(id, 'give');
     await link.ask(id, { kind: peerKind.moveGive });
   }
 
+  /** `epoch`: 0 for a file, which has none. */
+  async #fetchTail(
+    id: ObjectId,
+    link: PeerLink,
+    epoch: number,
+    ahead: IncomingTail | undefined,
+  ): Promise<void> {
+    if (epoch === 0) return;
+    let tail = ahead;
+    if (tail?.epoch !== epoch) {
+      await tail?.drop();
+      tail = await this.#deps.tails.receive(id, epoch);
+    }
+    try {
+      await pull(id, link, tail, 'all');
+      await tail.keep();
+    } finally {
+      await tail.drop();
+    }
+  }
+
   /** A step begins. */
-  #tell(id: ObjectId, step: 'prepare' | 'park' | 'tail' | 'give' | 'claim'): void {
+  #tell(id: ObjectId, step: 'prepare' | 'copy' | 'park' | 'tail' | 'give' | 'claim'): void {
     this.#deps.log.debug({ object: id, step }, 'object is being fetched');
   }
 
@@ -125,16 +195,16 @@ export class Handover {
   async serve(from: HostId, kind: number, { id, offset, length }: RequestHead): Promise<Moved> {
     switch (kind) {
       case peerKind.movePrepare:
-        await this.#prepare(id, length === asked.byAdministrator);
-        return { result: 0 };
+        return { result: await this.#prepare(id, from, length === asked.byAdministrator) };
       case peerKind.movePark:
         return { result: await this.#park(id, from) };
       case peerKind.tailRead: {
-        const { tail } = this.#parkedFor(id, from);
-        return { result: 0, payload: await (tail as Tail).read(offset) };
+        const { tail } = this.#givenUpUnless(from, this.#parked.get(id) ?? this.#followed.get(id));
+        const { records, committed } = await (tail as Tail).read(offset);
+        return { result: committed, payload: records };
       }
       case peerKind.moveGive: {
-        const { decide, done } = this.#parkedFor(id, from);
+        const { decide, done } = this.#givenUpUnless(from, this.#parked.get(id));
         decide('give');
         await done;
         return { result: 0 };
@@ -147,19 +217,31 @@ export class Handover {
     }
   }
 
-  async #prepare(id: ObjectId, isOrdered: boolean): Promise<void> {
+  /** Gives the epoch of a volume's journal, which may be read from now on; 0 for a file. */
+  async #prepare(id: ObjectId, to: HostId, isOrdered: boolean): Promise<number> {
     const { records, tails, driven, isUsedHere } = this.#deps;
     const object = await driven(id);
     if ((await records.get(id)).isPinned) throw new StorageError('not_permitted', 'it is pinned');
     if (!isOrdered && isUsedHere(id)) throw new StorageError('busy', 'its owner uses it');
-    if (object.kind() !== 'volume') return;
+    if (object.kind() !== 'volume') return 0;
     try {
       await tails.shorten(id);
+      const { backing } = object;
+      if (backing.where === 'here' && !object.isHeld) return this.#follow(backing, to).tenure.epoch;
     } catch (error) {
-      const isLetGo = isStorageError(error, 'closed') || isStorageError(error, 'fenced');
-      if (!isLetGo) throw error;
-      throw new StorageError('busy', 'it is changing hands already', { cause: error });
+      if (!isStorageError(error) || !letGo.has(error.code)) throw error;
     }
+    throw new StorageError('busy', 'it is changing hands already');
+  }
+
+  #follow({ object: { id }, tenure }: Here, to: HostId): Followed {
+    const followed = { to, tenure, tail: this.#deps.tails.follow(id) };
+    this.#followed.set(id, followed);
+    const forget = () => {
+      if (this.#followed.get(id) === followed) this.#followed.delete(id);
+    };
+    tenure.signal.addEventListener('abort', forget, { once: true });
+    return followed;
   }
 
   /** Gives the epoch whose journal has the tail; 0 for a file. */
@@ -169,8 +251,8 @@ export class Handover {
     object
       .change((backing) => this.#hold(id, to, backing, parked.resolve))
       .catch((error: unknown) => parked.reject(error as Error));
-    const { epoch } = await parked.promise;
-    return epoch;
+    const { tail, tenure } = await parked.promise;
+    return tail ? tenure.epoch : 0;
   }
 
   async #hold(
@@ -184,11 +266,9 @@ export class Handover {
     const decision = Promise.withResolvers<'give' | 'cancel'>();
     const finished = Promise.withResolvers<void>();
     finished.promise.catch(() => {});
-    const tail = await this.#letGo(backing);
-    const parked = {
-      ...{ to, tail, decide: decision.resolve, done: finished.promise },
-      epoch: tail ? backing.tenure.epoch : 0,
-    };
+    const { tenure } = backing;
+    const tail = await this.#letGo(backing, to);
+    const parked = { to, tail, tenure, decide: decision.resolve, done: finished.promise };
     this.#parked.set(id, parked);
     onParked(parked);
     const waiting = new AbortController();
@@ -206,20 +286,23 @@ export class Handover {
     } finally {
       waiting.abort();
       this.#parked.delete(id);
-      await tail?.close();
-      backing.tenure.end(new StorageError('fenced', 'the object has changed hands'));
+      tenure.end(new StorageError('fenced', 'the object has changed hands'));
     }
     return connect(id);
   }
 
   /** Ends the work of the tenure; what its journal has stays on the SSD. */
-  async #letGo({ object, kind, tenure }: Here): Promise<Tail | undefined> {
+  async #letGo(backing: Here, to: HostId): Promise<Tail | undefined> {
+    const { object, kind, tenure } = backing;
     if (kind === 'file') {
       await object.close();
       return undefined;
     }
+    const known = this.#followed.get(object.id);
+    const isSame = known?.to === to && known.tenure === tenure;
+    const { tail } = isSame ? known : this.#follow(backing, to);
     await object.abandon();
-    return this.#deps.tails.read(object.id, tenure.epoch);
+    return tail;
   }
 
   async #give({ object, kind, tenure }: Here, to: HostId): Promise<void> {
@@ -229,9 +312,30 @@ export class Handover {
     if (kind === 'volume') await tails.discard(object.id);
   }
 
-  #parkedFor(id: ObjectId, to: HostId): Parked {
-    const parked = this.#parked.get(id);
-    if (parked?.to !== to) throw new StorageError('busy', 'the move was given up');
-    return parked;
+  #givenUpUnless<T extends Followed>(to: HostId, found: T | undefined): T {
+    if (found?.to !== to) throw new StorageError('busy', 'the move was given up');
+    return found;
+  }
+}
+
+/**
+ * Fetches records behind those that are there. What has come is made durable beside the question for
+ * more: with the answer that there is none, all is.
+ */
+async function pull(
+  id: ObjectId,
+  link: PeerLink,
+  tail: IncomingTail,
+  what: 'most' | 'all',
+): Promise<void> {
+  // One may be short because the next file of the journal begins.
+  let shortChunks = 0;
+  for (let chunk = 0; what === 'all' || chunk < copyChunksMax; chunk += 1) {
+    const asking = link.ask(id, { kind: peerKind.tailRead, offset: tail.lastSequence });
+    const [{ head, payload }] = await Promise.all([asking, tail.sync()]);
+    if (payload.length === 0) return;
+    tail.append(payload, head.result);
+    if (payload.length <= hardlyFeltBytes) shortChunks += 1;
+    if (what === 'most' && shortChunks === 2) return;
   }
 }

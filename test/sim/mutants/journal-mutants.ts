@@ -124,8 +124,8 @@ export const journalMutants: readonly Mutant[] = [
     changes: [
       {
         file: 'volume/tail-transfer.ts',
-        find: "if (tail === 'backend') return this.discard(id);",
-        put: "if (tail === 'backend') return;",
+        find: 'await this.discard(id);\n      return undefined;\n    }\n    const copy',
+        put: 'return undefined;\n    }\n    const copy',
       },
     ],
   },
@@ -134,15 +134,21 @@ export const journalMutants: readonly Mutant[] = [
     breaks: 'a handover does not ship the tail of the journal',
     changes: [
       {
-        file: 'volume/tail-transfer.ts',
-        find: 'if (records.length === 0) break;',
-        put: 'if (records.length >= 0) break;',
+        file: 'router/moves/handover.ts',
+        find: 'if (payload.length === 0) return;',
+        put: 'if (payload.length >= 0) return;',
       },
     ],
   },
   {
     name: 'tail-not-durable',
     breaks: 'a handover gives before the tail is durable',
-    changes: [{ file: 'volume/tail-transfer.ts', find: '      await store.sync();\n', put: '' }],
+    changes: [
+      {
+        file: 'log/tail-store.ts',
+        find: 'await Promise.all(unsynced.map((file) => file.datasync()));',
+        put: '',
+      },
+    ],
   },
 ];
