@@ -17,12 +17,10 @@ import type { BlockOverlay } from './block-overlay.ts';
 import type { MapSegmentWriter } from './map-segment-writer.ts';
 import type { CachedPage } from './page-budget.ts';
 import type { PageTree } from './page-tree.ts';
-import { emptyWords, newPage } from './page-tree.ts';
+import { emptyWords } from './page-tree.ts';
 import type { Relocations } from './relocations.ts';
 import type { SegmentUsage } from './segment-usage.ts';
-
-/** Written before others have their turn: a page of a large delta costs some 40 microseconds. */
-const pagesPerTurn = 64;
+import type { Turns } from './turns.ts';
 
 export interface CheckpointDeps {
   readonly tree: PageTree;
@@ -31,7 +29,7 @@ export interface CheckpointDeps {
   readonly log: Log;
   /** What moves to new segments on the occasion. */
   readonly relocations: Relocations;
-  readonly yieldTurn: () => Promise<void>;
+  readonly turns: Turns;
 }
 
 export class Checkpoint {
@@ -42,7 +40,6 @@ export class Checkpoint {
   #nextRow = 0;
   #nextMove = 0;
   #blocksGained = 0;
-  #pages = 0;
 
   constructor(deps: CheckpointDeps, delta: BlockOverlay) {
     this.#deps = deps;
@@ -75,7 +72,7 @@ export class Checkpoint {
     } catch (error) {
       if (!isStorageError(error, 'corrupt')) throw error;
       log.error({ error: error.message }, 'root of the block map is lost');
-      tree.replaceRoot(newPage(tree.rootLevel, 0, lostWords(), { dirty: true }));
+      tree.replaceRoot(tree.newPage(tree.rootLevel, 0, lostWords(), { dirty: true }));
       return await tree.rootFor(lastBlock);
     }
   }
@@ -91,7 +88,7 @@ export class Checkpoint {
     to: Uint32Array,
     toAt: number,
   ): Promise<void> {
-    const { usage, writer, yieldTurn } = this.#deps;
+    const { usage, writer, turns } = this.#deps;
     page.dirty = true;
     usage.remove(from, fromAt);
     if (page.level === 0) this.#rewriteLeaf(page);
@@ -103,8 +100,8 @@ export class Checkpoint {
     }
     await writer.add(page, encodeMapPage(page), to, toAt);
     usage.add(to, toAt);
-    this.#pages += 1;
-    if (this.#pages % pagesPerTurn === 0) await yieldTurn();
+    const turn = turns.step();
+    if (turn) await turn;
   }
 
   /** Blocks that still are where they were moved from. What the delta says of them comes after. */
@@ -184,7 +181,11 @@ export class Checkpoint {
       if (!isStorageError(error, 'corrupt')) throw error;
       log.error({ firstBlock, error: error.message }, 'page of the block map is lost');
       const level = page.level - 1;
-      const lost = newPage(level, firstBlock, lostWords(), { parent: page, slot, dirty: true });
+      const lost = tree.newPage(level, firstBlock, lostWords(), {
+        parent: page,
+        slot,
+        dirty: true,
+      });
       tree.link(lost);
       return lost;
     }

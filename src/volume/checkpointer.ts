@@ -29,6 +29,7 @@ import { ScrubReader } from './scrub-reader.ts';
 import type { SegmentName } from './segment-usage.ts';
 import { isLater, SegmentUsage } from './segment-usage.ts';
 import type { VolumeSettings } from './settings.ts';
+import { Turns } from './turns.ts';
 
 const deletionsPerCall = 1000;
 /** A delta holds at most so many times what makes a checkpoint due. */
@@ -260,8 +261,8 @@ export class Checkpointer {
     for (const { epoch, first, last, origin } of covered)
       for (let sequence = first; origin === 0 && sequence <= last; sequence += 1)
         usage.register({ epoch, sequence });
-    const yieldTurn = () => clock.sleep(0);
-    const deps = { tree: map.tree, usage, writer, log, relocations, yieldTurn };
+    const turns = new Turns(clock);
+    const deps = { tree: map.tree, usage, writer, log, relocations, turns };
     const checkpoint = new Checkpoint(deps, delta);
     const root = await checkpoint.writeTree();
     const usagePlaces = await this.#writeUsage(usage, writer);

@@ -12,6 +12,7 @@
 import { isStorageError } from '../core/errors.ts';
 import { placeWords, samePlace, setPlace } from '../format/place.ts';
 import type { ChunkEntry, SegmentHeader } from '../format/segment.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { BlockMap } from './block-map.ts';
 import type { MapSegmentWriter } from './map-segment-writer.ts';
@@ -21,10 +22,12 @@ import { readIndex } from './recovery.ts';
 import type { MovingRun, Relocations } from './relocations.ts';
 import { blocksPerRead } from './relocations.ts';
 import type { SegmentName } from './segment-usage.ts';
+import { Turns } from './turns.ts';
 
 export interface CompactorDeps extends TailDeps {
   readonly map: BlockMap;
   readonly sources: SourcesByOrigin;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -48,9 +51,10 @@ export class Compactor {
     writer: MapSegmentWriter,
     relocations: Relocations,
   ): Promise<void> {
+    const turns = new Turns(this.#deps.clock);
     for (const name of victims) {
       try {
-        await this.#relocateSegment(name, writer, relocations);
+        await this.#relocateSegment(name, writer, relocations, turns);
       } catch (error) {
         if (!isStorageError(error, 'corrupt')) throw error;
         // It stays as it is: whoever reads what is damaged in it is told.
@@ -63,6 +67,7 @@ export class Compactor {
     name: SegmentName,
     writer: MapSegmentWriter,
     relocations: Relocations,
+    turns: Turns,
   ): Promise<void> {
     const { map } = this.#deps;
     const header = await readIndex(this.#deps, name);
@@ -74,6 +79,8 @@ export class Compactor {
     };
     let end = 0;
     for (const chunk of header.chunks) {
+      const turn = turns.step();
+      if (turn) await turn;
       if (chunk.kind === 'usage' || !(await this.#isLive(header, chunk))) continue;
       liveBytes += chunk.bytes;
       if (chunk.kind === 'page') {

@@ -11,6 +11,11 @@ const pagesMin = 64;
 /** Its words, and the objects around them. */
 const pageMemoryBytes = pageFanout * placeWords * Uint32Array.BYTES_PER_ELEMENT + 512;
 
+/** Whether anybody may reach the pages of a map. */
+export interface TreeLife {
+  isOver: boolean;
+}
+
 /** A page of a block map in memory, linked to its cached children. */
 export interface CachedPage {
   readonly level: number;
@@ -24,8 +29,9 @@ export interface CachedPage {
   used: boolean;
   /** Its words are not on the backend yet. */
   dirty: boolean;
-  /** No longer reached; the clock's hand takes it away. */
+  /** No longer reached, as all pages of a tree that is over; the clock's hand takes it away. */
   dropped: boolean;
+  readonly tree: TreeLife;
   /** Loads of children under way. */
   loads: number;
 }
@@ -53,7 +59,7 @@ export class PageBudget {
     }
   }
 
-  /** Drops a page and what is cached below it: its volume closes, or it is no longer reached. */
+  /** Drops a page and what is cached below it: it is no longer reached. */
   drop(page: CachedPage): void {
     for (const child of page.children)
       if (child !== undefined && !(child instanceof Promise)) this.drop(child);
@@ -65,7 +71,8 @@ export class PageBudget {
     if (this.#hand >= this.#pages.length) this.#hand = 0;
     const page = this.#pages[this.#hand] as CachedPage;
     const stays = page === newcomer || page.dirty || page.loads + page.cachedChildren > 0;
-    if (!page.dropped && (stays || page.parent === undefined || page.used)) {
+    const isGone = page.dropped || page.tree.isOver;
+    if (!isGone && (stays || page.parent === undefined || page.used)) {
       page.used = false;
       this.#hand += 1;
       return;

@@ -22,33 +22,7 @@ import {
   shiftOrigins,
 } from '../format/place.ts';
 import type { SegmentSource } from '../ports/segment-source.ts';
-import type { CachedPage, PageBudget } from './page-budget.ts';
-
-export function newPage(
-  level: number,
-  firstBlock: number,
-  words: Uint32Array,
-  options: {
-    readonly parent?: CachedPage;
-    readonly slot?: number;
-    readonly dirty?: boolean;
-  } = {},
-): CachedPage {
-  const children = level === 0 ? [] : new Array<undefined>(pageFanout).fill(undefined);
-  return {
-    level,
-    firstBlock,
-    words,
-    children,
-    parent: options.parent,
-    slot: options.slot ?? 0,
-    cachedChildren: 0,
-    used: true,
-    dirty: options.dirty ?? false,
-    dropped: false,
-    loads: 0,
-  };
-}
+import type { CachedPage, PageBudget, TreeLife } from './page-budget.ts';
 
 export function emptyWords(): Uint32Array {
   return new Uint32Array(pageFanout * placeWords);
@@ -57,6 +31,7 @@ export function emptyWords(): Uint32Array {
 export class PageTree {
   readonly #sources: SourcesByOrigin;
   readonly #budget: PageBudget;
+  readonly #life: TreeLife = { isOver: false };
   readonly #rootPlace = new Uint32Array(placeWords);
   #rootLevel: number;
   #root: CachedPage | Promise<void> | undefined;
@@ -70,6 +45,34 @@ export class PageTree {
     this.#budget = budget;
     this.#rootPlace.set(root.place);
     this.#rootLevel = root.level;
+  }
+
+  /** Linked to nothing yet. */
+  newPage(
+    level: number,
+    firstBlock: number,
+    words: Uint32Array,
+    options: {
+      readonly parent?: CachedPage;
+      readonly slot?: number;
+      readonly dirty?: boolean;
+    } = {},
+  ): CachedPage {
+    const children = level === 0 ? [] : new Array<undefined>(pageFanout).fill(undefined);
+    return {
+      level,
+      firstBlock,
+      words,
+      children,
+      parent: options.parent,
+      slot: options.slot ?? 0,
+      cachedChildren: 0,
+      used: true,
+      dirty: options.dirty ?? false,
+      dropped: false,
+      tree: this.#life,
+      loads: 0,
+    };
   }
 
   get rootLevel(): number {
@@ -145,14 +148,14 @@ export class PageTree {
     if (old !== undefined && block < pageSpan(old.level)) return old;
     let level = old?.level ?? 0;
     while (block >= pageSpan(level)) level += 1;
-    const root = newPage(level, 0, emptyWords(), { dirty: true });
+    const root = this.newPage(level, 0, emptyWords(), { dirty: true });
     if (old) {
       // The old root is whole on the backend: the lowest of the new pages refers to it there.
       this.#budget.drop(old);
       let lowest = root;
       for (let below = level - 1; below > old.level; below -= 1) {
         const link = { parent: lowest, slot: 0, dirty: true };
-        lowest = newPage(below, 0, emptyWords(), link);
+        lowest = this.newPage(below, 0, emptyWords(), link);
         this.link(lowest);
       }
       // Its place is an entry like any other now; the new root has none yet.
@@ -171,7 +174,7 @@ export class PageTree {
       if (cached === undefined && isHole(parent.words, slot * placeWords)) {
         const level = parent.level - 1;
         const firstBlock = parent.firstBlock + slot * pageSpan(level);
-        const page = newPage(level, firstBlock, emptyWords(), { parent, slot, dirty: true });
+        const page = this.newPage(level, firstBlock, emptyWords(), { parent, slot, dirty: true });
         this.link(page);
         return page;
       }
@@ -227,8 +230,9 @@ export class PageTree {
     return page.words;
   }
 
+  /** Costs the same however many pages are in memory: a volume is held while it changes hands. */
   close(): void {
-    if (this.#root !== undefined && !(this.#root instanceof Promise)) this.#budget.drop(this.#root);
+    this.#life.isOver = true;
     this.#root = undefined;
   }
 
@@ -299,7 +303,7 @@ export class PageTree {
   #loadRoot(): Promise<void> {
     const level = this.#rootLevel;
     const loading = this.loadPage(this.#rootPlace, 0, { level, firstBlock: 0 }).then(
-      (words) => this.#adoptRoot(newPage(level, 0, words)),
+      (words) => this.#adoptRoot(this.newPage(level, 0, words)),
       (error: unknown) => {
         this.#root = undefined;
         throw error;
@@ -318,7 +322,7 @@ export class PageTree {
     parent.loads += 1;
     const loading = this.loadPage(parent.words, slot * placeWords, { level, firstBlock })
       .then(
-        (words) => this.link(newPage(level, firstBlock, words, { parent, slot })),
+        (words) => this.link(this.newPage(level, firstBlock, words, { parent, slot })),
         (error: unknown) => {
           parent.children[slot] = undefined;
           throw error;

@@ -9,7 +9,11 @@ import type { SourcesByOrigin } from './page-tree.ts';
 import { sourceOf } from './page-tree.ts';
 
 const { blockBytes } = limits;
+const blocksMax = limits.volumeBytesMax / blockBytes;
 export const blocksPerRead = 64;
+
+/** Of a page: it is asked for with each slot of each inner page that a checkpoint comes by. */
+const keyOf = (level: number, firstBlock: number) => level * blocksMax + firstBlock;
 
 /** Blocks of one segment that lie one behind another. */
 export interface MovingRun {
@@ -23,16 +27,16 @@ export class Relocations {
   /** Of blocks: where they are, and where they will be. */
   readonly from = new BlockOverlay();
   readonly to = new BlockOverlay();
-  readonly #pages = new Set<string>();
+  readonly #pages = new Set<number>();
 
   /** Of a page that is to be written anew; the pages above it are so as well. */
   addPage(level: number, firstBlock: number, rootLevel: number): void {
     for (let above = level; above <= rootLevel; above += 1)
-      this.#pages.add(`${above}:${firstBlock - (firstBlock % pageSpan(above))}`);
+      this.#pages.add(keyOf(above, firstBlock - (firstBlock % pageSpan(above))));
   }
 
   hasPage(level: number, firstBlock: number): boolean {
-    return this.#pages.has(`${level}:${firstBlock}`);
+    return this.#pages.has(keyOf(level, firstBlock));
   }
 
   /** Copies the run by `writer`. Throws `corrupt`, then nothing of it moves. */

@@ -24,6 +24,8 @@ async function turnsLeft(strideBytes: number): Promise<number> {
     if (ms === 0) turns += 1;
     return sleep(ms, options);
   };
+  // On a machine where nothing takes long.
+  world.clock.monotonicMs = () => 0;
   await volume.sync();
   await volume.close();
   return turns;

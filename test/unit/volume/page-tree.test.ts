@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { KiB, MiB, TiB } from '../../../src/core/units.ts';
+import { pageFanout } from '../../../src/format/map-page.ts';
+import { placeWords } from '../../../src/format/place.ts';
+import { PageBudget } from '../../../src/volume/page-budget.ts';
+import { PageTree } from '../../../src/volume/page-tree.ts';
 import { VolumeWorld } from '../../support/volume-world.ts';
 
 const filled = (value: number) => new Uint8Array(4096).fill(value);
@@ -52,4 +56,16 @@ describe('the block map of a sparse volume', () => {
     assert.ok(world.driver.mapPages <= 70, `${world.driver.mapPages} pages are in memory`);
     await volume.close();
   });
+});
+
+test('the pages of a tree that is closed make room, also those that nobody has stored', async () => {
+  const pagesMin = 64;
+  const budget = new PageBudget(0);
+  for (let round = 0; round < 2 * pagesMin; round += 1) {
+    const tree = new PageTree([], budget, { place: new Uint32Array(placeWords), level: 0 });
+    const root = await tree.rootFor(pageFanout);
+    assert.ok(root.dirty && tree.peek(0) === 'hole');
+    tree.close();
+  }
+  assert.equal(budget.pageCount, pagesMin);
 });
