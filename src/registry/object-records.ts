@@ -27,7 +27,7 @@ import type { ObjectKind } from '../ports/objects.ts';
 import type { Compare, Registry, Write } from '../ports/registry.ts';
 import { prefixRange } from '../ports/registry.ts';
 import type { Tail } from '../ports/tenure.ts';
-import { hostIsGone } from './host-records.ts';
+import { hostIsGone, hostIsHere } from './host-records.ts';
 import { encodeRecord, RecordReader } from './record.ts';
 
 const tails = ['backend', 'owner', 'replica'] as const;
@@ -78,7 +78,8 @@ const claimAttemptsMax = 10;
 const objectKey = (id: ObjectId) => `o${id}`;
 const headKey = (kind: ObjectKind, id: ObjectId) => `h${kind === 'volume' ? 'v' : 'f'}${id}`;
 
-function encode(state: ObjectState): Uint8Array {
+/** As the registry keeps it. */
+export function encodeObject(state: ObjectState): Uint8Array {
   const { kind, owner, epoch: number, tail, isPinned, isFrozen = false, threshold } = state;
   const where =
     typeof tail === 'string' ? { tail } : { tail: 'replica', replica: tail.host, copy: tail.copy };
@@ -118,7 +119,7 @@ export function putObject(id: ObjectId, state: ObjectState, head?: Uint8Array): 
 }
 
 function putState(id: ObjectId, state: ObjectState): Write {
-  return { key: objectKey(id), put: encode(state) };
+  return { key: objectKey(id), put: encodeObject(state) };
 }
 
 function isTakenBy(host: HostId, tail: Tail): boolean {
@@ -150,7 +151,7 @@ export class ObjectRecords {
   async create(id: ObjectId, kind: ObjectKind, owner: HostId): Promise<void> {
     const key = objectKey(id);
     const state: ObjectState = { kind, owner, epoch: 0, tail: 'backend', isPinned: false };
-    const write = { key, put: encode(state) };
+    const write = { key, put: encodeObject(state) };
     await this.#registry.transact({ compares: [{ key, is: 'absent' }], writes: [write] });
   }
 
@@ -204,12 +205,26 @@ export class ObjectRecords {
     return this.#replace(record, state, [hostIsGone(owner), ...guard]);
   }
 
-  /** The owner gives it to another host, which has its tail already. */
-  async give(id: ObjectId, tenure: Epoch, to: HostId): Promise<void> {
-    await this.#commit(id, tenure, (record) => {
+  /**
+   * The owner gives it to another host, which has its tail already, with a tenure to begin at once:
+   * while that host is a member by `session`; `busy` otherwise. `known`: the record as it may be.
+   */
+  async give(
+    id: ObjectId,
+    tenure: Epoch,
+    { to, session, known }: { to: HostId; session: number; known?: ObjectRecord | undefined },
+  ): Promise<ObjectState> {
+    const guard = [hostIsHere(to, session)];
+    let record = known?.epoch === tenure ? known : await this.#ofTenure(id, tenure);
+    for (;;) {
       const tail = record.tail === 'backend' ? 'backend' : 'owner';
-      return [putState(id, { ...record, owner: to, epoch: tenure + 1, tail })];
-    });
+      const given: ObjectState = { ...record, owner: to, epoch: tenure + 1, tail };
+      if (await this.#replace(record, given, guard)) return given;
+      const found = await this.#ofTenure(id, tenure);
+      if (found.revision === record.revision)
+        throw new StorageError('busy', `host ${to}, which wants object ${id}, is gone`);
+      record = found;
+    }
   }
 
   /**
@@ -288,13 +303,17 @@ export class ObjectRecords {
     writesOf: (record: ObjectRecord) => readonly Write[],
   ): Promise<void> {
     for (;;) {
-      const record = await this.find(id);
-      if (record?.epoch !== tenure)
-        throw new StorageError('fenced', `epoch ${tenure} of object ${id} has ended`, {
-          detail: { found: record?.epoch },
-        });
+      const record = await this.#ofTenure(id, tenure);
       if (await this.#transact(record, writesOf(record))) return;
     }
+  }
+
+  async #ofTenure(id: ObjectId, tenure: Epoch): Promise<ObjectRecord> {
+    const record = await this.find(id);
+    if (record?.epoch === tenure) return record;
+    throw new StorageError('fenced', `epoch ${tenure} of object ${id} has ended`, {
+      detail: { found: record?.epoch },
+    });
   }
 
   /** False where the record changed meanwhile. */

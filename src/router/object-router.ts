@@ -117,6 +117,8 @@ export class ObjectRouter implements Objects {
       driven: (id) => this.driven(id),
       isUsedHere: (id) => this.#isUsedHere(id),
       connect: (id) => this.#ownership.connect(id),
+      lease: () => membership.current(),
+      accept: (given, lease) => this.#ownership.accept(given, lease),
     });
     this.#service = new PeerService({
       driven: (id) => this.driven(id),

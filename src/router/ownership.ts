@@ -14,6 +14,7 @@
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
 import type { HostId, ObjectId } from '../core/units.ts';
+import { epoch } from '../core/units.ts';
 import { within } from '../core/within.ts';
 import { peerKind } from '../format/peer-message.ts';
 import type { ReplicaServer } from '../log/replica-server.ts';
@@ -103,6 +104,18 @@ export class Ownership {
       }
     } finally {
       this.#waiting.delete(id);
+    }
+  }
+
+  /** Its owner has just given it to this host, which was a member by this lease. */
+  async accept(given: ObjectRecord, lease: HostLease): Promise<Backing> {
+    const { id, isFrozen = false } = given;
+    const claim = { ...given, epoch: epoch(given.epoch), isFrozen };
+    try {
+      return await this.#begin(id, claim, lease);
+    } catch (error) {
+      this.#deps.log.warn({ object: id, error: describeError(error) }, 'object is not open yet');
+      return this.connect(id);
     }
   }
 
@@ -220,15 +233,20 @@ export class Ownership {
 
   /** Undefined where the object is another host's from now on. */
   async #mine(record: ObjectRecord, lease: HostLease): Promise<Here | undefined> {
-    const { host, records, drivers, replicas } = this.#deps;
+    const { host, records, replicas } = this.#deps;
     if (await this.#isLeft(record)) return undefined;
     const { tail } = record;
     if (typeof tail === 'object' && tail.host === host) await replicas.seal(record.id, tail.copy);
     const claim = await records.claim(record.id, host, lease.guard);
-    const tenure = makeTenure(record.id, claim);
+    const here = await this.#begin(record.id, claim, lease);
+    if (typeof claim.tail === 'object') this.#deps.noteTakenOver(record.id, here.object.size());
+    return here;
+  }
+
+  async #begin(id: ObjectId, claim: Claim, lease: HostLease): Promise<Here> {
+    const tenure = makeTenure(id, claim);
     const { kind } = claim;
-    const object = await drivers[kind].open(tenure);
-    if (typeof claim.tail === 'object') this.#deps.noteTakenOver(record.id, object.size());
+    const object = await this.#deps.drivers[kind].open(tenure);
     return { where: 'here', object, kind, tenure, lease };
   }
 }

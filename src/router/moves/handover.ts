@@ -10,6 +10,8 @@
  *   tail      hands out what has come since                the same
  *   give      names the new owner in the registry          the registry says who it is
  *   (claim)   sends what was held to the new owner         the new owner has all, and recovers it
+ *
+ * The transaction that names the new owner begins its tenure as well, and the answer tells of it.
  */
 
 import type { ErrorCode } from '../../core/errors.ts';
@@ -21,7 +23,9 @@ import { peerKind } from '../../format/peer-message.ts';
 import type { RequestHead } from '../../format/peer-message.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Log } from '../../ports/log.ts';
-import type { ObjectRecords } from '../../registry/object-records.ts';
+import type { ObjectRecord, ObjectRecords, ObjectState } from '../../registry/object-records.ts';
+import { decodeObject, encodeObject } from '../../registry/object-records.ts';
+import type { HostLease } from '../members/host-lease.ts';
 import type { PeerLink } from '../peers/peer-link.ts';
 import type { Moved } from '../peers/peer-service.ts';
 import type { Backing, Here } from '../backing.ts';
@@ -81,6 +85,10 @@ export interface HandoverDeps {
   /** Whether local users have used it since it was last asked. */
   readonly isUsedHere: (id: ObjectId) => boolean;
   readonly connect: (id: ObjectId) => Promise<Backing>;
+  /** The lease under which a tenure may begin now. */
+  readonly lease: () => Promise<HostLease>;
+  /** Opens what was given to this host. */
+  readonly accept: (given: ObjectRecord, lease: HostLease) => Promise<Backing>;
 }
 
 /** The journal of a tenure, for the host that wants the object. */
@@ -88,12 +96,17 @@ interface Followed {
   readonly to: HostId;
   readonly tail: Tail | undefined;
   readonly tenure: Here['tenure'];
+  /** As it was when the host began to ask. */
+  readonly record?: ObjectRecord | undefined;
 }
 
+/** `session`: by which the new owner is a member. */
+type Decision = { readonly session: number } | 'cancel';
+
 interface Parked extends Followed {
-  readonly decide: (what: 'give' | 'cancel') => void;
-  /** Settles when the decision is carried out. */
-  readonly done: Promise<void>;
+  readonly decide: (what: Decision) => void;
+  /** Settles when the decision is carried out: with the record of the object that was given. */
+  readonly done: Promise<ObjectState>;
 }
 
 export class Handover {
@@ -132,7 +145,7 @@ export class Handover {
     by: 'threshold' | 'administrator',
   ): Promise<void> {
     const { id } = object;
-    const { log, connect, tails } = this.#deps;
+    const { log, connect, accept, tails } = this.#deps;
     const length = by === 'administrator' ? asked.byAdministrator : asked.byThreshold;
     this.#tell(id, 'prepare');
     const { head } = await link.ask(id, { kind: peerKind.movePrepare, length });
@@ -142,27 +155,36 @@ export class Handover {
       if (ahead) await pull(id, link, ahead, 'most');
       await object.change(async (backing) => {
         if (backing.where === 'here') return backing;
+        const lease = await this.#deps.lease();
+        let given: ObjectRecord | undefined;
         try {
-          await this.#fetchParked(id, link, ahead);
+          given = await this.#fetchParked(id, link, ahead);
         } catch (error) {
           log.warn({ object: id, error: describeError(error) }, 'object could not be fetched');
           await link.ask(id, { kind: peerKind.moveCancel }).catch(() => {});
         }
         this.#tell(id, 'claim');
-        return connect(id);
+        return given ? accept(given, lease) : connect(id);
       });
     } finally {
       await ahead?.drop();
     }
   }
 
-  async #fetchParked(id: ObjectId, link: PeerLink, ahead: IncomingTail | undefined): Promise<void> {
+  /** Gives the record of what is this host's now; undefined where the owner does not tell. */
+  async #fetchParked(
+    id: ObjectId,
+    link: PeerLink,
+    ahead: IncomingTail | undefined,
+  ): Promise<ObjectRecord | undefined> {
     this.#tell(id, 'park');
     const { head } = await link.ask(id, { kind: peerKind.movePark });
     this.#tell(id, 'tail');
     await this.#fetchTail(id, link, head.result, ahead);
     this.#tell(id, 'give');
-    await link.ask(id, { kind: peerKind.moveGive });
+    const { payload } = await link.ask(id, { kind: peerKind.moveGive });
+    // The version before tells nothing.
+    return payload.length > 0 ? decodeObject(id, payload, 0) : undefined;
   }
 
   /** `epoch`: 0 for a file, which has none. */
@@ -192,7 +214,8 @@ export class Handover {
   }
 
   /** A step that another host asks for. */
-  async serve(from: HostId, kind: number, { id, offset, length }: RequestHead): Promise<Moved> {
+  async serve(from: HostId, kind: number, head: RequestHead): Promise<Moved> {
+    const { id, offset, length } = head;
     switch (kind) {
       case peerKind.movePrepare:
         return { result: await this.#prepare(id, from, length === asked.byAdministrator) };
@@ -205,9 +228,8 @@ export class Handover {
       }
       case peerKind.moveGive: {
         const { decide, done } = this.#givenUpUnless(from, this.#parked.get(id));
-        decide('give');
-        await done;
-        return { result: 0 };
+        decide({ session: head.session });
+        return { result: 0, payload: encodeObject(await done) };
       }
       case peerKind.moveCancel:
         this.#parked.get(id)?.decide('cancel');
@@ -221,21 +243,25 @@ export class Handover {
   async #prepare(id: ObjectId, to: HostId, isOrdered: boolean): Promise<number> {
     const { records, tails, driven, isUsedHere } = this.#deps;
     const object = await driven(id);
-    if ((await records.get(id)).isPinned) throw new StorageError('not_permitted', 'it is pinned');
+    const record = await records.get(id);
+    if (record.isPinned) throw new StorageError('not_permitted', 'it is pinned');
     if (!isOrdered && isUsedHere(id)) throw new StorageError('busy', 'its owner uses it');
     if (object.kind() !== 'volume') return 0;
     try {
       await tails.shorten(id);
       const { backing } = object;
-      if (backing.where === 'here' && !object.isHeld) return this.#follow(backing, to).tenure.epoch;
+      if (backing.where === 'here' && !object.isHeld) {
+        this.#follow(backing, to, record);
+        return backing.tenure.epoch;
+      }
     } catch (error) {
       if (!isStorageError(error) || !letGo.has(error.code)) throw error;
     }
     throw new StorageError('busy', 'it is changing hands already');
   }
 
-  #follow({ object: { id }, tenure }: Here, to: HostId): Followed {
-    const followed = { to, tenure, tail: this.#deps.tails.follow(id) };
+  #follow({ object: { id }, tenure }: Here, to: HostId, record?: ObjectRecord): Followed {
+    const followed = { to, tenure, tail: this.#deps.tails.follow(id), record };
     this.#followed.set(id, followed);
     const forget = () => {
       if (this.#followed.get(id) === followed) this.#followed.delete(id);
@@ -263,8 +289,8 @@ export class Handover {
   ): Promise<Backing> {
     const { clock, connect } = this.#deps;
     if (backing.where === 'there') throw new StorageError('not_owner', 'it has moved already');
-    const decision = Promise.withResolvers<'give' | 'cancel'>();
-    const finished = Promise.withResolvers<void>();
+    const decision = Promise.withResolvers<Decision>();
+    const finished = Promise.withResolvers<ObjectState>();
     finished.promise.catch(() => {});
     const { tenure } = backing;
     const tail = await this.#letGo(backing, to);
@@ -279,8 +305,7 @@ export class Handover {
     try {
       const what = await Promise.race([decision.promise, late]);
       if (what === 'cancel') throw new StorageError('busy', 'the move was given up');
-      await this.#give(backing, to);
-      finished.resolve();
+      finished.resolve(await this.#give(backing, to, what.session));
     } catch (error) {
       finished.reject(error as Error);
     } finally {
@@ -305,11 +330,17 @@ export class Handover {
     return tail;
   }
 
-  async #give({ object, kind, tenure }: Here, to: HostId): Promise<void> {
+  async #give(
+    { object: { id }, kind, tenure: { epoch } }: Here,
+    to: HostId,
+    session: number,
+  ): Promise<ObjectState> {
     const { records, tails, log } = this.#deps;
-    await records.give(object.id, tenure.epoch, to);
-    log.info({ object: object.id, to, epoch: tenure.epoch }, 'object is handed over');
-    if (kind === 'volume') await tails.discard(object.id);
+    const { record: known } = this.#followed.get(id) ?? {};
+    const given = await records.give(id, epoch, { to, session, known });
+    log.info({ object: id, to, epoch }, 'object is handed over');
+    if (kind === 'volume') await tails.discard(id);
+    return given;
   }
 
   #givenUpUnless<T extends Followed>(to: HostId, found: T | undefined): T {

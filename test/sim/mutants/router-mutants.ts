@@ -11,8 +11,8 @@ export const routerMutants: readonly Mutant[] = [
     changes: [
       {
         file: 'registry/object-records.ts',
-        find: 'if (record?.epoch !== tenure)',
-        put: 'if (!record)',
+        find: 'if (record?.epoch === tenure) return record;',
+        put: 'if (record) return record;',
       },
     ],
   },

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { StorageError } from '../../../src/core/errors.ts';
 import { isPending } from '../../../src/core/eventually.ts';
-import { hostId, KiB, objectId } from '../../../src/core/units.ts';
+import { KiB, objectId } from '../../../src/core/units.ts';
 import {
   decodeAnswerHead,
   encodeAnswerHead,
@@ -63,6 +63,20 @@ async function pair(blocks = 100) {
     };
   };
   return { world, a, b, atA, put, values, beforePark };
+}
+
+/** What the router of `b` would ask is asked by the test. */
+async function askedByHand(its: 'its session' | 'its last session' = 'its session') {
+  const made = await pair();
+  const { world, a, b } = made;
+  const session = ((await world.hosts.session(b.id)) ?? 0) - (its === 'its session' ? 0 : 1);
+  const ask = async (kind: number, offset = 0): Promise<PeerMessage> => {
+    const request = { id, session, generation: 0, epoch: 0, offset, length: 1 };
+    const message = { kind, head: encodeRequestHead(request), payload: new Uint8Array(0) };
+    const answer = a.router.handle(b.id, message);
+    return isPending(answer) ? await answer : answer;
+  };
+  return { ...made, ask };
 }
 
 const stop = (...hosts: WorldHost[]) => Promise.all(hosts.map((host) => host.stop()));
@@ -157,6 +171,65 @@ describe('the journal of a volume that changes hands', () => {
   });
 });
 
+describe('the new owner', () => {
+  test('begins with the transaction that names it', async () => {
+    const { world, a, b, values } = await pair();
+    await using _ = world;
+    await b.router.fetch(id);
+    const { owner, epoch } = await world.records.get(id);
+    assert.deepEqual([owner, epoch], ['b', 2]);
+    const atB = await b.router.open(id);
+    assert.ok(atB.isHere());
+    await assertHolds(atB, values);
+    await write(atB, 0, 99);
+    await atB.flush();
+    await a.router.fetch(id);
+    await assertHolds(await a.router.open(id), new Map([...values, [0, 99]]));
+    await stop(a, b);
+  });
+
+  test('knows what an administrator has changed since it asked', async () => {
+    const { world, a, b, beforePark } = await pair();
+    await using _ = world;
+    beforePark(() => world.records.adjust(id, { isFrozen: true, isPinned: true }));
+    await b.router.fetch(id);
+    const { owner, isPinned, isFrozen } = await world.records.get(id);
+    assert.deepEqual([owner, isPinned, isFrozen], ['b', true, true]);
+    const atB = await b.router.open(id);
+    await assert.rejects(async () => write(atB, 0, 1), { code: 'read_only' });
+    await stop(a, b);
+  });
+
+  test('is no host that has lost its membership meanwhile: the volume stays', async () => {
+    const { world, a, b, atA, values, ask } = await askedByHand('its last session');
+    await using _ = world;
+    await ask(movePrepare);
+    await ask(movePark);
+    await assert.rejects(ask(moveGive), { code: 'busy' });
+    await assertHolds(atA, values);
+    const { owner, epoch } = await world.records.get(id);
+    assert.deepEqual([owner, epoch], ['a', 2]);
+    await stop(a, b);
+  });
+
+  test('claims a tenure where it could not open the volume at first', async () => {
+    const { world, a, b, values } = await pair();
+    await using _ = world;
+    const open = b.volumes.open.bind(b.volumes);
+    let attempts = 0;
+    b.volumes.open = (tenure) => {
+      attempts += 1;
+      if (attempts === 1) return Promise.reject(new StorageError('unavailable', 'not now'));
+      return open(tenure);
+    };
+    await b.router.fetch(id);
+    const { owner, epoch } = await world.records.get(id);
+    assert.deepEqual([owner, epoch], ['b', 3]);
+    await assertHolds(await b.router.open(id), values);
+    await stop(a, b);
+  });
+});
+
 describe('between hosts of this version and of the one before', () => {
   test('an owner that hands out nothing before the volume is held is asked for it then', async () => {
     const { world, a, b, values } = await pair();
@@ -168,24 +241,20 @@ describe('between hosts of this version and of the one before', () => {
       if (kind === tailRead && !isHeld) throw new StorageError('busy', 'the move was given up');
       const answer = await handle(from, message);
       isHeld ||= kind === movePark;
+      if (kind === moveGive) return { ...answer, payload: new Uint8Array(0) };
       if (kind !== movePrepare && kind !== tailRead) return answer;
       return { ...answer, head: encodeAnswerHead({ ...decodeAnswerHead(answer.head), result: 0 }) };
     };
     await b.router.fetch(id);
-    assert.equal((await world.records.get(id)).owner, 'b');
+    const { owner, epoch } = await world.records.get(id);
+    assert.deepEqual([owner, epoch], ['b', 3]);
     await assertHolds(await b.router.open(id), values);
     await stop(a, b);
   });
 
   test('an owner-to-be that asks for nothing before gets all of it then', async () => {
-    const { world, a, b } = await pair(100);
+    const { world, a, b, ask } = await askedByHand();
     await using _ = world;
-    const ask = async (kind: number, offset = 0): Promise<PeerMessage> => {
-      const request = { id, session: 1, generation: 0, epoch: 0, offset, length: 1 };
-      const message = { kind, head: encodeRequestHead(request), payload: new Uint8Array(0) };
-      const answer = a.router.handle(hostId('b'), message);
-      return isPending(answer) ? await answer : answer;
-    };
     await ask(movePrepare);
     assert.equal(decodeAnswerHead((await ask(movePark)).head).result, 1);
     let after = 0;
