@@ -158,6 +158,8 @@ export class MemoryDisk implements Disk {
       crashed.set(content, after);
       found.#files.set(path, after);
       found.#durableNames.set(path, after);
+      // The folder may have been renamed, which has not come then.
+      found.makeFolder(dirname(path));
     }
     return found;
   }

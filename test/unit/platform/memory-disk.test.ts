@@ -158,6 +158,21 @@ describe('a disk in memory whose power goes', () => {
     }
   });
 
+  test('has a folder under one of its names, with all that is in it', async () => {
+    const disk = new MemoryDisk();
+    disk.makeFolder('/old');
+    await disk.open('/old/f', 'create').datasync();
+    disk.syncFolder('/old');
+    disk.rename('/old', '/new');
+    const names = seeds.map((seed) => {
+      const found = disk.crash(seededRandom(seed));
+      const [folder = ''] = ['/old', '/new'].filter((name) => found.list(name).includes('f'));
+      found.open(`${folder}/f`, 'read');
+      return folder;
+    });
+    assert.deepEqual(distinct(names), ['/new', '/old']);
+  });
+
   test('gives the same after the same seed, and goes on as it was', async () => {
     const { disk, file } = await diskWith(filled(8192, 1));
     for (let index = 0; index < 16; index += 1) file.write(index * 512, [filled(700, index)]);
