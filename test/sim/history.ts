@@ -44,6 +44,8 @@ interface Entry {
   over: number;
   /** A crash has taken it. */
   isLost?: boolean;
+  /** It is overwritten only in so far as this was read, of which nobody has been told that it is written. */
+  seen?: Write;
 }
 
 export interface Read {
@@ -167,6 +169,14 @@ export class History {
       const [only] = seen;
       // Of several zeroes nobody knows which was read.
       if (only && seen.length === 1) this.#supersede(unit, began, ended, only.write);
+    }
+  }
+
+  /** What was read of writes that nobody was told of may be gone with the tenure that was asked. */
+  tenureBegins(): void {
+    for (const entry of this.#units.flat()) {
+      if (entry.seen?.ended === never) entry.over = never;
+      delete entry.seen;
     }
   }
 
@@ -314,8 +324,12 @@ export class History {
 
   /** All that had ended when this began is over by the time that it ended. */
   #supersede(unit: number, began: number, ended: number, by: Write): void {
-    for (const entry of this.#units[unit] as Entry[])
-      if (entry.write !== by && entry.write.ended < began) entry.over = Math.min(entry.over, ended);
+    for (const entry of this.#units[unit] as Entry[]) {
+      if (entry.write === by || entry.write.ended >= began) continue;
+      if (entry.over === never && by.ended === never) entry.seen = by;
+      if (by.ended !== never) delete entry.seen;
+      entry.over = Math.min(entry.over, ended);
+    }
   }
 
   #unlikely(unit: number, value: number, wasThere: boolean): string {

@@ -3,6 +3,7 @@
  * seed: so a run is repeated to the letter, and made shorter by leaving steps out.
  */
 
+import { MiB } from '../../src/core/units.ts';
 import type { Random } from '../../src/ports/random.ts';
 import type { ProtocolStep } from './protocol.ts';
 import { protocolSteps } from './protocol.ts';
@@ -54,6 +55,8 @@ export type Action =
   /** All hosts lose power at once, and come back one by one. */
   | { readonly do: 'blackout'; readonly forMs: readonly number[] }
   | { readonly do: 'pause'; readonly host: string; readonly forMs: number }
+  /** Nothing that the host sends reaches anybody, and nothing reaches it. */
+  | { readonly do: 'island'; readonly host: string; readonly forMs: number }
   /** The next time that somebody takes the step, it happens to one of those who take part. */
   | {
       readonly do: 'ambush';
@@ -74,7 +77,7 @@ export type Action =
       readonly forMs: number;
     }
   | {
-      readonly do: 'registryTrouble' | 'storeTrouble' | 'storeFlips';
+      readonly do: 'registryTrouble' | 'storeTrouble' | 'storeFlips' | 'networkTrouble';
       readonly chance: number;
       readonly forMs: number;
     }
@@ -102,19 +105,32 @@ export type Action =
 
 const ambushes = [
   ...(['kill', 'cutPower', 'pause', 'isolate', 'cutRegistry', 'muteRegistry', 'cutStore'] as const),
+  ...(['island', 'reset', 'blackout', 'blackout', 'cutPower'] as const),
 ] as const;
 export type Ambush = (typeof ambushes)[number];
 
+export interface DiskPlan {
+  readonly units: number;
+  readonly unitBytes: number;
+  /** From one unit to the next: more than it has bytes where the map is to have many pages. */
+  readonly strideBytes: number;
+}
+
 export interface Plan {
-  readonly disks: readonly { readonly units: number; readonly unitBytes: number }[];
+  readonly disks: readonly DiskPlan[];
   readonly steps: readonly Step[];
   /** When faults stop. */
   readonly endMs: number;
 }
 
+const troubles = ['registryTrouble', 'storeTrouble', 'storeFlips', 'networkTrouble'] as const;
 const filesMax = 4;
 /** Longer than a lease. */
 const longMs = 12_000;
+/** While something is wrong. */
+const usesMax = 12;
+/** How long a host that the registry does not hear serves, and others wait for it, about. */
+const leaseEndsMs = [4000, 7500] as const;
 
 class Planner {
   readonly #random: Random;
@@ -128,36 +144,39 @@ class Planner {
     this.#disks = Array.from({ length: 1 + this.#below(3) }, () => {
       this.#homes.push(this.#any(hostNames));
       const unitBytes = this.#any([4096, 4096, 1024]);
-      return { units: this.#any([8, 24, 64]), unitBytes };
+      const isSparse = this.#chance(0.2);
+      const units = isSparse ? this.#any([24, 80]) : this.#any([8, 24, 64]);
+      return { units, unitBytes, strideBytes: isSparse ? MiB : unitBytes };
     });
   }
 
   plan(): Plan {
     const busyMs = this.#any([2, 20, 100, 400]);
-    const faultShare = this.#any([0, 0.02, 0.05, 0.1]);
-    const adminShare = this.#any([0.02, 0.08]);
-    const stepCount = 150 + this.#below(350);
+    const faultShare = this.#any([0, 0.02, 0.04, 0.06]);
+    const adminShare = this.#any([0.02, 0.06]);
+    const stepCount = 80 + this.#below(220);
     for (let step = 0; step < stepCount; step += 1) {
       // Bursts, and pauses in which what waits for idleness has its turn.
       this.#nowMs += this.#chance(0.03) ? this.#below(15_000) : this.#random.fraction() * busyMs;
       const fate = this.#random.fraction();
-      if (fate < faultShare) this.#fault();
+      if (fate < faultShare) this.#trouble();
       else if (fate < faultShare + adminShare) this.#administer();
-      else if (fate < faultShare + adminShare + 0.04) this.#useFile();
+      else if (fate < faultShare + adminShare + 0.06) this.#useFile();
       else this.#useDisk();
     }
     return { disks: this.#disks, steps: this.#steps, endMs: this.#nowMs };
   }
 
-  #useDisk(): void {
+  #useDisk(at?: string): void {
     const disk = this.#below(this.#disks.length);
     const home = this.#homes[disk] as string;
-    const host = this.#chance(0.9) ? home : this.#any(hostNames);
-    const { units } = this.#disks[disk] as Plan['disks'][number];
+    const host = at ?? (this.#chance(0.9) ? home : this.#any(hostNames));
+    const { units, unitBytes, strideBytes } = this.#disks[disk] as DiskPlan;
     const first = this.#below(units);
     const count = 1 + this.#below(Math.min(this.#chance(0.8) ? 4 : units, units - first));
     const fate = this.#random.fraction();
-    if (fate < 0.5) this.#add({ do: 'write', disk, host, first, count });
+    if (fate < 0.5)
+      this.#add({ do: 'write', disk, host, first, count: strideBytes > unitBytes ? 1 : count });
     else if (fate < 0.8) this.#add({ do: 'read', disk, host, first, count });
     else if (fate < 0.93) this.#add({ do: 'flush', disk, host });
     else if (fate < 0.97) this.#add({ do: 'trim', disk, host, first, count });
@@ -171,8 +190,19 @@ class Planner {
     if (this.#chance(0.15)) return this.#add({ do: 'lock', host, forMs: this.#below(3000) });
     if (this.#chance(0.3))
       return this.#add({ do: this.#any(['append', 'append', 'readLog']), host });
+    if (this.#chance(0.3)) return this.#crowd(file, host);
     const what = this.#any(['putFile', 'readFile', 'readFile', 'removeFile'] as const);
     this.#add({ do: what, file, host });
+  }
+
+  /** One changes it while others look. */
+  #crowd(file: number, host: string): void {
+    this.#add({ do: 'putFile', file, host });
+    const pauseMs = this.#any([3, 30]);
+    for (let looks = 2 + this.#below(6); looks > 0; looks -= 1) {
+      this.#nowMs += this.#random.fraction() * pauseMs;
+      this.#add({ do: 'readFile', file, host: this.#any(hostNames) });
+    }
   }
 
   #administer(): void {
@@ -195,10 +225,40 @@ class Planner {
     else this.#add({ do: what, disk, host });
   }
 
-  #fault(): void {
+  /** What goes wrong, what people do meanwhile, and what else goes wrong for it. */
+  #trouble(): void {
     const host = this.#any(hostNames);
     const forMs = this.#chance(0.5) ? this.#below(longMs) : this.#below(2000);
-    const fate = this.#below(28);
+    this.#fault(host, forMs);
+    if (this.#chance(0.4)) return;
+    const beganMs = this.#nowMs;
+    this.#carryOn(host, forMs);
+    if (this.#chance(0.5)) return;
+    // Before it is over, or just when all comes back.
+    this.#nowMs = Math.max(this.#nowMs, beganMs + forMs * this.#any([0.5, 1, 1]));
+    const next = this.#any([host, ...hostNames]);
+    const nextMs = this.#below(longMs);
+    const what = this.#any(['stopHost', 'kill', 'cutPower', 'blackout', 'any', 'any'] as const);
+    if (what === 'any') this.#fault(next, nextMs);
+    else if (what === 'blackout') this.#blackout();
+    else this.#add({ do: what, host: next, forMs: nextMs });
+    this.#carryOn(next, 1000);
+  }
+
+  /** Disks and files are used where something is wrong, and elsewhere: at once, all the time, or when a lease ends. */
+  #carryOn(host: string, forMs: number): void {
+    const isLong = forMs > leaseEndsMs[1] && this.#chance(0.5);
+    if (isLong) this.#nowMs += leaseEndsMs[0];
+    const spanMs = isLong ? leaseEndsMs[1] - leaseEndsMs[0] : this.#any([300, forMs]);
+    for (let uses = 0; uses < usesMax; uses += 1) {
+      this.#nowMs += (this.#random.fraction() * 2 * spanMs) / usesMax;
+      if (this.#chance(0.1)) this.#useFile();
+      else this.#useDisk(this.#any([host, host, undefined, ...hostNames]));
+    }
+  }
+
+  #fault(host: string, forMs: number): void {
+    const fate = this.#below(36);
     if (fate < 3) this.#add({ do: 'kill', host, forMs });
     else if (fate < 5) this.#add({ do: 'cutPower', host, forMs });
     else if (fate < 7)
@@ -206,40 +266,45 @@ class Planner {
         ...{ do: 'dieInWrite', how: this.#any(['kill', 'cutPower']), host, forMs },
         after: 1 + this.#below(30),
       });
-    else if (fate < 8) this.#add({ do: 'pause', host, forMs });
-    else if (fate < 9) this.#cutLinks(host, forMs);
-    else if (fate < 10)
-      this.#add({ do: this.#any(['cutRegistry', 'muteRegistry', 'cutStore']), host, forMs });
+    else if (fate < 9) this.#add({ do: 'pause', host, forMs });
+    else if (fate < 10) this.#cutLinks(host, forMs);
     else if (fate < 11)
+      this.#add({ do: this.#any(['cutRegistry', 'muteRegistry', 'cutStore']), host, forMs });
+    else if (fate < 12)
       this.#add({
         do: this.#any(['registryAway', 'registryForgets', 'storeAway', 'storeFull']),
         forMs,
       });
-    else if (fate < 13)
+    else if (fate < 15)
       this.#add({
-        ...{ do: this.#any(['registryTrouble', 'storeTrouble', 'storeFlips'] as const), forMs },
+        ...{ do: this.#any(troubles), forMs },
         chance: this.#any([0.02, 0.1, 0.4]),
       });
-    else if (fate < 15)
+    else if (fate < 17)
       this.#add({
         ...{ do: this.#any(['slowNetwork', 'slowStore', 'staleStore'] as const), forMs },
         ms: this.#any([20, 300, 3000]),
       });
-    else if (fate < 16) this.#add({ do: 'jumpClock', host, ms: this.#below(20_000) - 10_000 });
-    else if (fate < 17) this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
-    else if (fate < 18)
-      this.#add({ do: 'blackout', forMs: hostNames.map(() => this.#below(longMs)) });
-    else if (fate < 26) this.#ambush();
-    else if (fate < 27)
+    else if (fate < 18) this.#add({ do: 'jumpClock', host, ms: this.#below(20_000) - 10_000 });
+    else if (fate < 19) this.#add({ do: 'flipCache', host, pick: this.#below(1000) });
+    else if (fate < 21) this.#blackout();
+    else if (fate < 23) this.#add({ do: 'island', host, forMs });
+    else if (fate < 24)
       this.#add({
         ...{ do: 'failSync', host, forMs, count: 1 + this.#below(3) },
         how: this.#any(['kill', 'stopHost']),
       });
-    else this.#add({ do: 'fillDisk', host, forMs, freeBytes: this.#below(2) * 65_536 });
+    else if (fate < 25)
+      this.#add({ do: 'fillDisk', host, forMs, freeBytes: this.#below(2) * 65_536 });
+    else for (let traps = 1 + this.#below(4); traps > 0; traps -= 1) this.#ambush();
+  }
+
+  #blackout(): void {
+    this.#add({ do: 'blackout', forMs: hostNames.map(() => this.#below(longMs)) });
   }
 
   #ambush(): void {
-    const forMs = this.#below(this.#any([300, 3000, longMs + 3000]));
+    const forMs = this.#below(this.#any([300, 3000, longMs + 3000, longMs + 3000]));
     this.#add({
       ...{ do: 'ambush', step: this.#any(protocolSteps), what: this.#any(ambushes), forMs },
       ...{ pick: this.#below(2), afterMs: this.#random.fraction() * this.#any([0, 0.5, 5, 50]) },

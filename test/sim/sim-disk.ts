@@ -35,6 +35,8 @@ export interface KeptState {
 export class SimDisk {
   readonly path: string;
   readonly number: number;
+  /** From one unit to the next. */
+  readonly strideBytes: number;
   readonly history: History;
   readonly snapshots: KeptState[] = [];
   /** What is under way, for who waits too long for it. */
@@ -44,7 +46,7 @@ export class SimDisk {
   /** At whose mounts it is open. */
   readonly #opened = new WeakMap<Daemon, Promise<Ino>>();
   /** As large as anybody has asked for, whether or not that came about. */
-  #unitsAsked = 0;
+  unitsAsked = 0;
   #epoch = 0;
   #owner = '';
   #copy = '';
@@ -57,13 +59,14 @@ export class SimDisk {
 
   constructor(
     world: SimWorld,
-    { id, path, number }: { readonly id: ObjectId; readonly path: string; readonly number: number },
+    { id, path, number, strideBytes }: Pick<SimDisk, 'id' | 'path' | 'number' | 'strideBytes'>,
     history: History,
   ) {
     this.#world = world;
     this.id = id;
     this.path = path;
     this.number = number;
+    this.strideBytes = strideBytes;
     this.history = history;
   }
 
@@ -79,6 +82,7 @@ export class SimDisk {
     if (this.isBusy) return;
     const value = isTrim ? 0 : this.#world.nextValue();
     const { unitBytes } = this.history;
+    const { strideBytes } = this;
     this.#run(
       host,
       `${isTrim ? 'trim' : 'write'} ${value} at ${first}+${count}`,
@@ -87,7 +91,7 @@ export class SimDisk {
         const write = this.history.beginWrite(first, count, value);
         await use(daemon, this.path, async (fileSystem, ino) => {
           const how = { mode: 'punch', keepSize: true } as const;
-          const [offset, length] = [first * unitBytes, count * unitBytes];
+          const [offset, length] = [first * strideBytes, (count - 1) * strideBytes + unitBytes];
           if (isTrim) await fileSystem.allocate(ino, offset, length, how);
           else await fileSystem.write(ino, offset, data);
           this.#assertOwner(daemon, host);
@@ -104,12 +108,11 @@ export class SimDisk {
     if (this.isBusy) return;
     this.#run(host, `read ${first}+${count}`, async (daemon) => {
       const read = this.history.beginRead(first, count);
-      const into = await this.#use(daemon, async (fileSystem, ino) => {
-        const bytes = await this.#readUnits(fileSystem, ino, first, count);
+      const values = await this.#use(daemon, async (fileSystem, ino) => {
+        const found = await this.#readUnits(fileSystem, ino, first, count);
         this.#assertOwner(daemon, host);
-        return bytes;
+        return found;
       });
-      const values = valuesOf(this.#stamp, first, into);
       // Whose tenure it was decides what may be seen.
       this.#holders();
       this.history.endRead(read, values);
@@ -158,7 +161,7 @@ export class SimDisk {
   /** All of it is read while nothing else is under way. */
   async lookThrough(pick: () => SimHost | undefined): Promise<void> {
     await this.held(async () => {
-      const values = await this.#readAll(pick);
+      const values = await this.readAll(pick);
       this.#holders();
       this.history.lookedThrough(values);
       this.#world.counts.looked += 1;
@@ -172,35 +175,6 @@ export class SimDisk {
     while (this.underWay.size > 0) await this.#world.scheduler.sleep(20);
     await act();
     this.#isHeld = false;
-  }
-
-  /** Whether or not it was done is seen when it is read. */
-  rollBack(host: SimHost, kept: KeptState): void {
-    const { daemon } = host;
-    if (!daemon || this.isGone || kept.units !== this.history.unitCount) return;
-    const rolling = async () => {
-      await this.checkSnapshot(daemon, kept);
-      const query = new URLSearchParams({ path: this.path, name: kept.name, force: '1' });
-      await daemon.endpoints['POST /v1/vdisk/snapshot/rollback']?.(query);
-      this.#world.counts.rollBacks += 1;
-    };
-    const act = this.held(async () => {
-      this.#world.note(host.id, `rolls ${this.path} back to ${kept.name}`);
-      const began = this.#world.scheduler.tick();
-      let refusal: unknown;
-      const rolled = rolling().catch((error: unknown) => {
-        refusal = error;
-      });
-      const outcome = daemon.process.died.then(() => 'unknown');
-      if ((await Promise.race([rolled, outcome])) === 'unknown')
-        this.history.mayBeReplaced(kept.values ?? []);
-      if (refusal !== undefined && !isRefusal(refusal)) throw refusal as Error;
-      const values = await this.#readAll(() => this.#world.anyHost());
-      if (values.every((value, unit) => value === kept.values?.[unit]))
-        this.history.replaced(values, began);
-      else this.history.lookedThrough(values);
-    });
-    act.catch((error: unknown) => this.#world.fail(error, `${this.path}: roll back`));
   }
 
   async snapshot(daemon: Daemon, name: string): Promise<void> {
@@ -225,37 +199,10 @@ export class SimDisk {
     this.snapshots.push(state);
   }
 
-  /** Nothing else is under way meanwhile; what an administrator was told is durable. */
-  grow(host: SimHost, by: number): void {
-    const { daemon } = host;
-    if (!daemon || this.isGone || this.isBusy) return;
-    const { unitBytes, unitCount } = this.history;
-    this.#unitsAsked = Math.max(this.#unitsAsked, unitCount) + by;
-    const units = this.#unitsAsked;
-    const query = new URLSearchParams({ path: this.path, size: String(units * unitBytes) });
-    const act = this.held(async () => {
-      const growing = (async () => {
-        await daemon.endpoints['POST /v1/vdisk/resize']?.(query);
-        return 'done';
-      })().catch((error: unknown) => {
-        if (host.daemon === daemon && !isRefusal(error)) throw error;
-        return 'refused';
-      });
-      const outcome = await Promise.race([growing, daemon.process.died]);
-      if (outcome !== 'done') return;
-      this.history.grow(units);
-      this.#world.counts.grown += 1;
-    });
-    act.catch((error: unknown) => this.#world.fail(error, `${this.path} grows`));
-  }
-
   /** Reads what a snapshot shows: one of the disk's states, and always the same one. */
   async checkSnapshot(daemon: Daemon, kept: KeptState): Promise<void> {
     const path = `${dirname(this.path)}/.snapshots/${kept.name}/${basename(this.path)}`;
-    const bytes = await use(daemon, path, (fileSystem, ino) =>
-      this.#readUnits(fileSystem, ino, 0, kept.units),
-    );
-    const values = valuesOf(this.#stamp, 0, bytes);
+    const values = await this.valuesAt(daemon, path, kept.units);
     if (!kept.values && !kept.isAnyState)
       kept.span = this.history.checkSnapshot(values, kept.began, kept.ended);
     const changed = kept.values?.findIndex((value, unit) => value !== values[unit]) ?? -1;
@@ -289,32 +236,44 @@ export class SimDisk {
   }
 
   /** Tries hosts until one has read it all. */
-  async #readAll(pick: () => SimHost | undefined): Promise<number[]> {
-    const { unitCount } = this.history;
+  async readAll(pick: () => SimHost | undefined): Promise<number[]> {
     for (;;) {
       const host = pick();
       const daemon = host?.daemon;
       if (daemon) {
         const { nowMs } = this.#world.scheduler;
-        const reading = use(daemon, this.path, (fileSystem, ino) =>
-          this.#readUnits(fileSystem, ino, 0, unitCount),
-        ).catch((error: unknown) => {
+        const reading = this.valuesAt(daemon, this.path).catch((error: unknown) => {
           if (host.daemon === daemon && !this.#isForSsd(error, nowMs)) throw error;
         });
-        const bytes = await Promise.race([reading, daemon.process.died]);
-        if (bytes) return valuesOf(this.#stamp, 0, bytes);
+        const values = await Promise.race([reading, daemon.process.died]);
+        if (values) return values;
       }
       await this.#world.scheduler.sleep(100);
     }
   }
 
-  async #readUnits(fileSystem: WharfFileSystem, ino: Ino, first: number, count: number) {
+  /** Of a file that is as this disk is. */
+  valuesAt(daemon: Daemon, path: string, units = this.history.unitCount): Promise<number[]> {
+    return use(daemon, path, (fileSystem, ino) => this.#readUnits(fileSystem, ino, 0, units));
+  }
+
+  async #readUnits(
+    fileSystem: WharfFileSystem,
+    ino: Ino,
+    first: number,
+    count: number,
+  ): Promise<number[]> {
     const { unitBytes } = this.history;
-    const into = new Uint8Array(count * unitBytes);
-    const length = await fileSystem.read(ino, first * unitBytes, into);
-    if (length !== into.length)
-      throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
-    return into;
+    const atOnce = this.strideBytes === unitBytes ? count : 1;
+    const values: number[] = [];
+    for (let unit = first; unit < first + count; unit += atOnce) {
+      const into = new Uint8Array(atOnce * unitBytes);
+      const length = await fileSystem.read(ino, unit * this.strideBytes, into);
+      if (length !== into.length)
+        throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
+      values.push(...valuesOf(this.#stamp, unit, into));
+    }
+    return values;
   }
 
   /** It stays open, as a VM's disk does, and is closed now and then. */
@@ -403,6 +362,7 @@ export class SimDisk {
     const [isNew, wasOwner] = [epoch !== this.#epoch, owner === this.#owner];
     [this.#epoch, this.#owner] = [epoch, owner];
     if (isNew) {
+      this.history.tenureBegins();
       // It goes on with what it has itself, or was given all that there is.
       const hasCopy = typeof tail === 'object' && tail.host === owner;
       if (hasCopy || wasOwner) this.history.recoveredBy(owner);

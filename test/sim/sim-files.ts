@@ -5,16 +5,19 @@
  */
 
 import { isStorageError } from '../../src/core/errors.ts';
-import type { FileName } from '../../src/core/units.ts';
+import type { FileName, Ino } from '../../src/core/units.ts';
 import { fileName } from '../../src/core/units.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { Violation } from './history.ts';
 import type { Step } from './plan.ts';
+import type { Scheduler } from './scheduler.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
 import type { SimWorld } from './world.ts';
 
 /** How long another host may go by what it knew: see "Names in memory" in docs/architecture.md. */
 const staleMs = 10_000;
+/** Of a file that changes all the time. */
+const attemptsMax = 20;
 const caller = { uid: 0, gid: 0 };
 
 interface Version {
@@ -49,10 +52,25 @@ export class SimFiles {
     });
   }
 
-  /** All files, at all hosts. */
+  /** All files, at all hosts, and that each host sees what it does itself. */
   async check(): Promise<void> {
-    for (const { daemon } of this.#world.hosts.values())
-      for (const file of this.#versions.keys()) if (daemon) await this.#read(daemon, file);
+    for (const { daemon } of this.#world.hosts.values()) {
+      if (!daemon) continue;
+      for (const file of this.#versions.keys()) await this.#read(daemon, file);
+      await this.#checkOwnNames(daemon);
+    }
+  }
+
+  async #checkOwnNames({ stack: { fileSystem } }: Daemon): Promise<void> {
+    const name = fileName(this.#world.nextName('own'));
+    const isThere = () => fileSystem.lookup(rootIno, name).then(() => true, isMissing);
+    const isThereAfter = [await isThere()];
+    await fileSystem.make(rootIno, name, { type: 'file', mode: 0o600 }, caller);
+    isThereAfter.push(await isThere());
+    await fileSystem.unlink(rootIno, name);
+    isThereAfter.push(await isThere());
+    if (isThereAfter.join() !== 'false,true,false')
+      throw new Violation(`a host does not see the names that it makes: ${isThereAfter.join()}`);
   }
 
   #run(host: SimHost, daemon: Daemon, what: string, act: () => Promise<void>): void {
@@ -74,6 +92,8 @@ export class SimFiles {
     await fileSystem.rename({ parent: rootIno, name }, to, 'replace');
     this.#end(file, version, daemon);
     this.#world.counts.filesPut += 1;
+    // Whoever has made it sees it.
+    await this.#read(daemon, file);
   }
 
   async #remove(daemon: Daemon, file: number): Promise<void> {
@@ -87,7 +107,7 @@ export class SimFiles {
 
   async #read(daemon: Daemon, file: number): Promise<void> {
     const beganMs = this.#world.scheduler.nowMs;
-    const value = await valueAt(daemon, file);
+    const value = await valueAt(daemon, file, this.#world.scheduler);
     const versions = this.#versions.get(file) ?? [];
     const isPossible = versions.some(
       ({ value: possible, overMs, overBy }) =>
@@ -118,6 +138,11 @@ export class SimFiles {
   }
 }
 
+function isMissing(error: unknown): false {
+  if (isStorageError(error, 'not_found')) return false;
+  throw error;
+}
+
 const nameOf = (file: number): FileName => fileName(`file${file}`);
 
 /** Larger ones have several pieces. */
@@ -125,19 +150,37 @@ function contentOf(value: number): Uint8Array {
   return new Uint8Array(Buffer.from(`${value} `.repeat(1 + (value % 7) * 100)));
 }
 
-async function valueAt({ stack: { fileSystem } }: Daemon, file: number): Promise<number> {
+/** Whoever opens what has just been replaced at another host looks where the name leads by now. */
+async function valueAt(daemon: Daemon, file: number, clock: Pick<Scheduler, 'sleep'>) {
+  for (let attempt = 1; ; attempt += 1)
+    try {
+      const ino = await inoOf(daemon, file);
+      return ino === undefined ? 0 : await valueOf(daemon, file, ino);
+    } catch (error) {
+      if (!isStorageError(error, 'not_found') || attempt === attemptsMax) throw error;
+      await clock.sleep(1);
+    }
+}
+
+async function inoOf({ stack: { fileSystem } }: Daemon, file: number): Promise<Ino | undefined> {
   try {
-    const { ino } = await fileSystem.lookup(rootIno, nameOf(file));
-    const { sizeBytes } = await fileSystem.open(ino, 'read');
+    return (await fileSystem.lookup(rootIno, nameOf(file))).ino;
+  } catch (error) {
+    if (isStorageError(error, 'not_found')) return undefined;
+    throw error;
+  }
+}
+
+async function valueOf({ stack: { fileSystem } }: Daemon, file: number, ino: Ino) {
+  const { sizeBytes } = await fileSystem.open(ino, 'read');
+  try {
     const into = new Uint8Array(sizeBytes);
     const length = await fileSystem.read(ino, 0, into);
-    await fileSystem.release(ino);
     const value = Number.parseInt(Buffer.from(into).toString(), 10);
     if (length !== sizeBytes || Buffer.compare(into, contentOf(value)) !== 0)
       throw new Violation(`file ${file}: is no version, but ${length} of ${sizeBytes} bytes`);
     return value;
-  } catch (error) {
-    if (isStorageError(error, 'not_found')) return 0;
-    throw error;
+  } finally {
+    await fileSystem.release(ino);
   }
 }

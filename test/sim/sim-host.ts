@@ -26,6 +26,7 @@ import type { ClockFaults } from './sim-clock.ts';
 import { SimClock } from './sim-clock.ts';
 import type { SimNetwork } from './sim-network.ts';
 import { SimProcess } from './sim-process.ts';
+import type { RecordRules } from './record-rules.ts';
 import type { RegistryAround, RegistryFaults } from './sim-registry.ts';
 import { SimRegistry } from './sim-registry.ts';
 import type { SharedStore } from './sim-store.ts';
@@ -44,6 +45,7 @@ export interface Surroundings {
   readonly store: SharedStore;
   readonly checksum: Checksum;
   readonly coverage: Coverage;
+  readonly rules: RecordRules;
   readonly recorded: RegistryAround['recorded'];
   readonly violated: (error: unknown) => void;
   readonly tuning: Tuning;
@@ -140,6 +142,7 @@ export class SimHost {
     this.#offUntilMs = this.#around.scheduler.nowMs + forMs;
     this.#boots += 1;
     this.#around.coverage.strike(this.id, 'power');
+    this.#around.network.losePower(this.id);
     const random = this.process?.random ?? seededRandom(this.#seed);
     if (this.process) this.#end(this.process);
     this.disk = this.disk.crash(random);
@@ -214,8 +217,10 @@ export class SimHost {
         ),
         isReadOnly: false,
       }),
-      listen: async ({ host, instance }, handler) =>
-        network.listen(process, host, instance, handler),
+      listen: async ({ host, instance }, handler) => {
+        const { rules, violated } = this.#around;
+        return network.listen(process, host, instance, rules.answering(host, handler, violated));
+      },
     };
   }
 }

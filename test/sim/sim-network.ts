@@ -16,15 +16,22 @@ import type { SimProcess } from './sim-process.ts';
 import { silenceMs } from './sim-process.ts';
 
 const connectMs = 5000;
-/** What lies in a connection that was given up is handled by then. */
+/** What lies in a connection that was given up after a silence is handled by then. */
 const lateMsMax = 20;
+/** The same of one that broke while its host had much to do. */
+const brokenLateMsMax = 500;
+
+/** A call without an answer learns that its connection is lost. */
+interface Call {
+  readonly from: HostId;
+  readonly lose: (lateMs: number) => void;
+}
 
 interface Place {
   readonly process: SimProcess;
   readonly handler: PeerHandler;
   readonly host: HostId;
-  /** What becomes of calls that have no answer yet when it is lost. */
-  readonly unanswered: Set<() => void>;
+  readonly unanswered: Set<Call>;
 }
 
 const copyOf = ({ kind, head, payload }: PeerMessage): PeerMessage => ({
@@ -43,8 +50,12 @@ export class SimNetwork {
   readonly #cut = new Map<string, number>();
   /** When the last message of one host to another arrives. */
   readonly #arrivals = new Map<string, number>();
+  /** What a host had sent to another and was lost with its power, so often. */
+  readonly #lostWords = new Map<string, number>();
   /** How long messages travel: fast at most times. */
   slowMs = 0;
+  /** That a call breaks its connection, from 0 to 1. */
+  trouble = 0;
   /** Messages that were handled and whose answers were lost. */
   lostAnswers = 0;
 
@@ -61,9 +72,9 @@ export class SimNetwork {
     handler: PeerHandler,
   ): ListeningPeers {
     const address = `${host}:${instance}`;
-    const unanswered = new Set<() => void>();
+    const unanswered = new Set<Call>();
     const loseAll = () => {
-      for (const lose of unanswered) lose();
+      for (const { lose } of unanswered) lose(lateMsMax);
     };
     this.#places.set(address, { process, handler, host, unanswered });
     process.onEnd(() => {
@@ -98,6 +109,23 @@ export class SimNetwork {
     const cuts = (this.#cut.get(way) ?? 1) - 1;
     if (cuts > 0) this.#cut.set(way, cuts);
     else this.#cut.delete(way);
+  }
+
+  /** All connections of the host, or to the other one, break; what lies in them comes up to `lateMs` later. */
+  reset(host: string, lateMs: number, other?: string): void {
+    const isMeant = (...ends: readonly string[]) =>
+      ends.includes(host) && (other === undefined || ends.includes(other));
+    for (const place of this.#places.values())
+      for (const { from, lose } of place.unanswered) if (isMeant(place.host, from)) lose(lateMs);
+  }
+
+  /** What is on its way from the host arrives at some, and at others not. */
+  losePower(host: string): void {
+    for (const { host: to } of this.#places.values()) {
+      const way = `${host}>${to}`;
+      if (this.#random.fraction() < 0.5)
+        this.#lostWords.set(way, (this.#lostWords.get(way) ?? 0) + 1);
+    }
   }
 
   isCut(from: string, to: string): boolean {
@@ -143,24 +171,29 @@ export class SimNetwork {
       else fail(silenceMs, silent);
       return promise;
     }
-    let isLost = false;
-    const lose = () => {
-      isLost = true;
+    let lostMs: number | undefined;
+    const lose = (lateMs: number) => {
+      lostMs ??= lateMs;
       fail(this.#travelMs(), silent);
     };
-    const forget = () => void place.unanswered.delete(lose);
-    place.unanswered.add(lose);
+    const call = { from, lose };
+    const forget = () => void place.unanswered.delete(call);
+    place.unanswered.add(call);
     promise.then(forget, forget);
     const handle = () => {
       if (!this.#places.has(to.address)) return;
       void handled(place.handler, from, sent).then((made) => {
-        if (!place.process.isAlive) return;
+        if (!place.process.isAlive || lostMs !== undefined) return;
         answer(() => made(resolve, reject));
       });
     };
+    if (this.#random.fraction() < this.trouble)
+      this.#scheduler.after(this.#random.fraction(), 'connection breaks', () =>
+        this.reset(from, brokenLateMsMax, place.host),
+      );
     this.#deliver(place.process, from, place.host, `message ${sent.kind}`, () => {
-      if (!isLost) return handle();
-      place.process.later(this.#random.fraction() * lateMsMax, 'late message', handle);
+      if (lostMs === undefined) return handle();
+      place.process.later(this.#random.fraction() * lostMs, 'late message', handle);
     });
     return promise;
   }
@@ -170,7 +203,10 @@ export class SimNetwork {
     const { nowMs } = this.#scheduler;
     const atMs = Math.max(nowMs + this.#travelMs(), this.#arrivals.get(way) ?? 0);
     this.#arrivals.set(way, atMs);
-    to.later(atMs - nowMs, label, act);
+    const lostBefore = this.#lostWords.get(way);
+    to.later(atMs - nowMs, label, () => {
+      if (this.#lostWords.get(way) === lostBefore) act();
+    });
   }
 
   #travelMs(): number {

@@ -23,7 +23,7 @@ import type { MemoryStore } from '../../src/registry/memory-store.ts';
 import { untilAborted } from '../../src/registry/until-aborted.ts';
 import type { Coverage, ProtocolStep } from './protocol.ts';
 import { stepOfTransaction } from './protocol.ts';
-import { recordRules } from './record-rules.ts';
+import type { RecordRules } from './record-rules.ts';
 import type { SimProcess } from './sim-process.ts';
 
 /** How long a call is waited for, as an etcd client does. */
@@ -47,6 +47,7 @@ export interface RegistryAround {
   readonly registryFaults: RegistryFaults;
   readonly coverage: Coverage;
   readonly checksum: Checksum;
+  readonly rules: RecordRules;
   /** The object's record has changed, whether or not the host lives to learn it. */
   readonly recorded: (id: string) => void;
   readonly violated: (error: unknown) => void;
@@ -86,10 +87,10 @@ export class SimRegistry implements Registry {
   }
 
   transact(transaction: Transaction, options?: CallOptions): Promise<Outcome> {
-    const { coverage, checksum, recorded } = this.#around;
+    const { coverage, checksum, recorded, rules } = this.#around;
     const step = stepOfTransaction(this.#host, transaction, this.#store, checksum);
     const act = () => {
-      const checked = recordRules(this.#host, transaction, this.#store, checksum);
+      const checked = rules.transaction(this.#host, transaction);
       const made = this.#store.transact(transaction);
       if (made.committed) this.#assert(checked);
       const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);

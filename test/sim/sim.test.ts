@@ -58,6 +58,19 @@ test('a history knows what can be read', () => {
   assert.throws(() => sees(disk, [2, 2]), Violation, 'what was written elsewhere');
 });
 
+test('a history knows that a tenure may end with what nobody was told of', () => {
+  const disk = history();
+  written(disk, 0, 1);
+  const under = disk.beginWrite(0, 1, 2);
+  sees(disk, [2, 0]);
+  disk.tenureBegins();
+  sees(disk, [1, 0]);
+  sees(disk, [2, 0]);
+  disk.endWrite(under, 0, 1);
+  disk.tenureBegins();
+  assert.throws(() => sees(disk, [1, 0]), Violation, 'it is acknowledged');
+});
+
 test('a history knows what a flush must say', () => {
   const [user, other] = [{}, {}];
   const lossOf = (found: readonly number[]) => {

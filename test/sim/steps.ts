@@ -3,10 +3,9 @@
 import { Violation } from './history.ts';
 import type { Step } from './plan.ts';
 import { hostNames } from './plan.ts';
+import { grow, rollBack } from './sim-changes.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
-import { use } from './sim-user.ts';
-import { valuesOf } from './stamps.ts';
 import type { SimWorld } from './world.ts';
 
 const disksMax = 6;
@@ -78,11 +77,11 @@ function onDisk(
       return disk.administer(host, `snapshot ${name}`, (daemon) => disk.snapshot(daemon, name));
     }
     case 'grow':
-      return disk.grow(host, 1 + (step.pick % 8));
+      return grow(world, disk, host, 1 + (step.pick % 8));
     case 'forget':
       return forget(disk, host, step.pick);
     case 'rollBack':
-      return kept && !disk.isBusy ? disk.rollBack(host, kept) : undefined;
+      return kept && !disk.isBusy ? rollBack(world, disk, host, kept) : undefined;
     case 'clone':
       return clone(world, disk, host, step.pick);
   }
@@ -108,16 +107,12 @@ function clone(world: SimWorld, disk: SimDisk, host: SimHost, pick: number): voi
     await post('vdisk/clone', { path: disk.path, name: kept.name, to })(daemon);
     await disk.checkSnapshot(daemon, kept);
     const { unitBytes } = disk.history;
-    const bytes = await use(daemon, to, async (fileSystem, ino) => {
-      const into = new Uint8Array(kept.units * unitBytes);
-      await fileSystem.read(ino, 0, into);
-      return into;
-    });
-    const values = valuesOf({ disk: disk.number, unitBytes }, 0, bytes);
+    const values = await disk.valuesAt(daemon, to, kept.units);
     const different = values.findIndex((value, unit) => value !== kept.values?.[unit]);
     if (different >= 0)
       throw new Violation(`${to}, unit ${different}: is not what ${kept.name} is`);
-    await world.addDisk(daemon, to, { number: disk.number, unitBytes, values });
+    const { number, strideBytes } = disk;
+    await world.addDisk(daemon, to, { number, unitBytes, strideBytes, values });
     world.counts.clones += 1;
   });
 }
@@ -158,6 +153,10 @@ function misfortune(world: SimWorld, step: Misfortune): void {
     case 'cutLink':
       network.cut(step.from, step.to);
       return later(() => network.mend(step.from, step.to));
+    case 'island':
+      isolate(world, step);
+      during(registryFaults.deafTo, step.host);
+      return during(faults.deafTo, step.host);
     case 'cutRegistry':
       return during(registryFaults.deafTo, step.host);
     case 'muteRegistry':
@@ -191,8 +190,13 @@ function misfortune(world: SimWorld, step: Misfortune): void {
         faults.staleMs = 0;
       });
     case 'registryTrouble':
-    case 'storeTrouble': {
-      const troubled = step.do === 'storeTrouble' ? faults : registryFaults;
+    case 'storeTrouble':
+    case 'networkTrouble': {
+      const troubled = {
+        registryTrouble: registryFaults,
+        storeTrouble: faults,
+        networkTrouble: network,
+      }[step.do];
       troubled.trouble = step.chance;
       return later(() => {
         troubled.trouble = 0;
@@ -235,15 +239,25 @@ function ambush(
     world.scheduler.after(afterMs, `ambush at ${step}`, () => {
       if (world.isVerbose) world.note('step', `ambush at ${step}: ${what} ${host}`);
       const { nowMs: atMs } = world.scheduler;
-      if (what !== 'isolate') return misfortune(world, { do: what, host, forMs, atMs });
-      for (const to of hostNames.filter((other) => other !== host))
-        for (const [one, other] of [
-          [host, to],
-          [to, host],
-        ] as const)
-          misfortune(world, { do: 'cutLink', from: one, to: other, forMs, atMs });
+      if (what === 'isolate') return isolate(world, { host, forMs, atMs });
+      if (what === 'reset') return world.network.reset(host, forMs / 10);
+      if (what !== 'blackout') return misfortune(world, { do: what, host, forMs, atMs });
+      // The one that it is about comes back last.
+      const offMs = hostNames.map((name) => (name === host ? forMs : forMs / 2));
+      return misfortune(world, { do: what, forMs: offMs, atMs });
     });
   });
+}
+
+/** From the other hosts. */
+function isolate(
+  world: SimWorld,
+  { host, forMs, atMs }: { readonly host: string; readonly forMs: number; readonly atMs: number },
+): void {
+  for (const other of hostNames.filter((name) => name !== host)) {
+    misfortune(world, { do: 'cutLink', from: host, to: other, forMs, atMs });
+    misfortune(world, { do: 'cutLink', from: other, to: host, forMs, atMs });
+  }
 }
 
 function end(

@@ -27,6 +27,7 @@ import type { Daemon } from './sim-host.ts';
 import { SimHost } from './sim-host.ts';
 import { SimNetwork } from './sim-network.ts';
 import { use } from './sim-user.ts';
+import { RecordRules } from './record-rules.ts';
 import type { RegistryFaults } from './sim-registry.ts';
 import type { SharedStore, StoreFaults } from './sim-store.ts';
 import { scrubbed } from './sim-scrub.ts';
@@ -107,6 +108,7 @@ export class SimWorld {
     const around = {
       ...{ scheduler, network: this.network, registry: this.registry, checksum },
       coverage: this.coverage,
+      rules: new RecordRules(this.registry, checksum),
       recorded: (object: string) => this.disks.find(({ id }) => id === object)?.noteRecord(),
       violated: (error: unknown) => this.fail(error, 'registry'),
       ...{ registryFaults: this.registryFaults, store: this.store, tuning: this.tuning },
@@ -177,11 +179,14 @@ export class SimWorld {
   async addDisk(
     daemon: Daemon,
     path: string,
-    of: { readonly number: number; readonly unitBytes: number; readonly values: readonly number[] },
+    of: Pick<SimDisk, 'number' | 'strideBytes'> & {
+      readonly unitBytes: number;
+      readonly values: readonly number[];
+    },
   ): Promise<SimDisk> {
     const id = await use(daemon, path, (fileSystem, ino) => fileSystem.objectOf(ino));
     const history = new History(this.scheduler, path, of.unitBytes, of.values);
-    const disk = new SimDisk(this, { id: id as ObjectId, path, number: of.number }, history);
+    const disk = new SimDisk(this, { ...of, id: id as ObjectId, path }, history);
     this.disks.push(disk);
     return disk;
   }
@@ -193,12 +198,13 @@ export class SimWorld {
     const folder = { type: 'directory', mode: 0o700 } as const;
     const caller = { uid: 0, gid: 0 };
     await daemon?.stack.fileSystem.make(rootIno, fileName(vmFolder.slice(1)), folder, caller);
-    for (const [index, { units, unitBytes }] of plan.disks.entries()) {
+    for (const [index, { units, unitBytes, strideBytes }] of plan.disks.entries()) {
       const path = `${vmFolder}/disk${index}.raw`;
-      const query = new URLSearchParams({ path, size: String(units * unitBytes) });
+      const query = new URLSearchParams({ path, size: String(units * strideBytes) });
       await daemon?.endpoints['POST /v1/vdisk/create']?.(query);
       const values = Array.from({ length: units }, () => 0);
-      await this.addDisk(daemon as Daemon, path, { number: index, unitBytes, values });
+      const of = { number: index, unitBytes, strideBytes, values };
+      await this.addDisk(daemon as Daemon, path, of);
     }
     const beganMs = this.scheduler.nowMs;
     for (const step of plan.steps)

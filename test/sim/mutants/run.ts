@@ -41,6 +41,8 @@ function rowOf({ name, breaks }: Mutant, { seeds, seconds, broken }: MutantRepor
   return `| ${name} | ${breaks} | ${seeds} | ${seconds.toFixed(0)} | ${found} |`;
 }
 
+const seedsOf = (row: string) => Number(row.split('|')[3]);
+
 const head = [
   '| bug | what it breaks | seeds | s | what was noticed |',
   '|---|---|---|---|---|',
@@ -65,10 +67,18 @@ async function worker(): Promise<void> {
 }
 
 await Promise.all(Array.from({ length: atOnce }, worker));
-const table = [head, ...chosen.map((mutant) => rows.get(mutant))].join('\n');
 if (values.write) {
   const text = readFileSync(page, 'utf8');
   const [before = '', rest = ''] = text.split(marks.begin);
-  const [, after = ''] = rest.split(marks.end);
-  writeFileSync(page, `${before}${marks.begin}\n${table}\n${marks.end}${after}`);
+  const [old = '', after = ''] = rest.split(marks.end);
+  const written = old.split('\n');
+  // Of those that were not chosen, what an earlier run has found stays.
+  const table = mutants
+    .flatMap((mutant) => {
+      const known = written.find((row) => row.startsWith(`| ${mutant.name} |`));
+      return rows.get(mutant) ?? known ?? [];
+    })
+    .sort((one, other) => seedsOf(one) - seedsOf(other));
+  const lines = [marks.begin, head, ...table, marks.end].join('\n');
+  writeFileSync(page, `${before}${lines}${after}`);
 }

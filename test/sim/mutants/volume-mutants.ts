@@ -106,6 +106,11 @@ export const volumeMutants: readonly Mutant[] = [
         find: 'if (samePlace(old, 0, words, at)) {',
         put: 'if (words.length > 0) {',
       },
+      {
+        file: 'volume/compactor.ts',
+        find: "return where === 'data' && samePlace(here, 0, found, 0);",
+        put: "return where === 'data';",
+      },
     ],
   },
   {
