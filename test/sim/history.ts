@@ -75,6 +75,8 @@ export class History {
   /** A crash may have taken them, and what was written since hides whether it has. */
   readonly #hidden = new Set<Write>();
   #crashed: number | undefined;
+  /** So often something may have been lost: what was read before and behind that is no one state. */
+  crashes = 0;
   /** What crashes may have taken and no flush has told of. */
   #doubtful = new Set<Write>();
 
@@ -204,6 +206,7 @@ export class History {
   }
 
   #risk(isAtRisk: (write: Write) => boolean): void {
+    this.crashes += 1;
     for (const write of [...this.#unflushed, ...this.#underWay])
       if (isAtRisk(write)) this.#atRisk.add(write);
     if (this.#atRisk.size > 0) this.#crashed ??= this.#scheduler.tick();

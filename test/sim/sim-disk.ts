@@ -242,11 +242,12 @@ export class SimDisk {
       const daemon = host?.daemon;
       if (daemon) {
         const { nowMs } = this.#world.scheduler;
+        const { crashes } = this.history;
         const reading = this.valuesAt(daemon, this.path).catch((error: unknown) => {
           if (host.daemon === daemon && !this.#isForSsd(error, nowMs)) throw error;
         });
         const values = await Promise.race([reading, daemon.process.died]);
-        if (values) return values;
+        if (values && this.history.crashes === crashes) return values;
       }
       await this.#world.scheduler.sleep(100);
     }
