@@ -9,7 +9,8 @@
  *   closed   nothing more
  *
  * An alarm tells of the first failure and a line of the log of the end of it, not of each one.
- * The last free bytes of the disk are left to the journals, whose writers would have to wait.
+ * The last free bytes of the disk are left to the journals, whose writers would have to wait; when they
+ * have to, they get more, and for a while it does not grow again.
  */
 
 import { describeError } from '../core/errors.ts';
@@ -53,6 +54,7 @@ export class CacheStore {
   /** When to try again; undefined: nothing is wrong. */
   #resumeMs: number | undefined;
   #readAlarmMs = Number.NEGATIVE_INFINITY;
+  #growsAgainMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(deps: CacheStoreDeps, folder: string, slotCount: number) {
@@ -115,11 +117,23 @@ export class CacheStore {
 
   /** Whether the disk has room for a slot that was never used. */
   mayGrow(): boolean {
+    if (this.#deps.clock.monotonicMs() < this.#growsAgainMs) return false;
     try {
       const { totalBytes, freeBytes } = this.#deps.disk.space(this.#folder);
       return freeBytes > Math.min(totalBytes * reserveShare, reserveBytesMax);
     } catch {
       return false;
+    }
+  }
+
+  /** Gives the space of all slots behind the first `slots` back. */
+  shrink(slots: number): void {
+    this.#growsAgainMs = this.#deps.clock.monotonicMs() + pauseMs;
+    try {
+      this.#files?.data.truncate(Math.min(slots * lineBytes, this.#files.data.size()));
+      this.#files?.index.truncate(Math.min(slots * indexRecordBytes, this.#files.index.size()));
+    } catch (error) {
+      this.#pause(error);
     }
   }
 

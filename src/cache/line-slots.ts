@@ -30,7 +30,7 @@ export class LineSlots {
   /** Parts that were read since the line came, or since it last counted as used. */
   readonly #read: Uint16Array;
   readonly #pins: Uint16Array;
-  readonly #free: number[] = [];
+  #free: number[] = [];
   /** Lines held of each object. */
   readonly #lines = new Map<number, number>();
   /** Slots from here on were never used. */
@@ -136,6 +136,17 @@ export class LineSlots {
     for (let slot = from; slot < end; slot += 1)
       if (this.#table.valid(slot) !== 0 && this.#table.objectOf(slot) === object) this.drop(slot);
     return end < this.#unusedFrom;
+  }
+
+  /** Gives up the last slots, as many of `count` as nobody reads. How many are left. */
+  shrink(count: number): number {
+    const end = Math.max(0, this.#unusedFrom - count);
+    while (this.#unusedFrom > end && !this.#isPinned(this.#unusedFrom - 1)) {
+      this.drop(this.#unusedFrom - 1);
+      this.#unusedFrom -= 1;
+    }
+    this.#free = this.#free.filter((slot) => slot < this.#unusedFrom);
+    return this.#unusedFrom;
   }
 
   /** Takes that very slot; only at the start, in ascending order. Those before it are free. */

@@ -118,6 +118,11 @@ export class SegmentCache {
     };
   }
 
+  /** The SSD is full: gives at least so many bytes back, if it has them. */
+  giveWay(bytes: number): void {
+    this.#store.shrink(this.#slots.shrink(Math.ceil(bytes / lineBytes)));
+  }
+
   /**
    * The object is gone. Its lines are never found again and their slots are free soon; what the
    * index still says of them is a line that nobody asks for, the first to go after a restart.

@@ -104,6 +104,7 @@ export class Journal {
   #lastFile: number;
   #lastSequence: number;
   #durableSequence: number;
+  #trimmedThrough = 0;
   #promiseMax = Number.MAX_SAFE_INTEGER;
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: unknown;
@@ -253,6 +254,7 @@ export class Journal {
 
   /** All records up to `throughSequence` are on the backend: files that hold no later ones go. */
   trim(throughSequence: number): void {
+    this.#trimmedThrough = Math.max(this.#trimmedThrough, throughSequence);
     for (const file of [...this.#files.values()]) {
       if (file.lastSequence > throughSequence) break;
       if (file === this.#current) {
@@ -349,8 +351,11 @@ export class Journal {
       file.write(file.end, payload === undefined ? [head] : [head, payload]);
       return file;
     } catch (error) {
-      if (isStorageError(error, 'no_space')) throw error;
-      throw this.#fail(error, 'the journal could not be written');
+      if (!isStorageError(error, 'no_space'))
+        throw this.#fail(error, 'the journal could not be written');
+      // What could not go while it was being synced makes room for the next attempt.
+      this.trim(this.#trimmedThrough);
+      throw error;
     }
   }
 

@@ -19,6 +19,7 @@ export class JournalRoom {
   readonly #log: Log;
   readonly #signal: AbortSignal;
   readonly #hurry: () => void;
+  readonly #makeSpace: () => void;
   readonly #waiting: { readonly bytes: number; readonly go: () => void }[] = [];
   #isDiskFull = false;
 
@@ -26,13 +27,19 @@ export class JournalRoom {
     journal: Journal,
     clock: Clock,
     log: Log,
-    options: { readonly signal: AbortSignal; readonly hurry: () => void },
+    options: {
+      readonly signal: AbortSignal;
+      readonly hurry: () => void;
+      /** Of the SSD, for another file of the journal. */
+      readonly makeSpace: () => void;
+    },
   ) {
     this.#journal = journal;
     this.#clock = clock;
     this.#log = log;
     this.#signal = options.signal;
     this.#hurry = options.hurry;
+    this.#makeSpace = options.makeSpace;
   }
 
   /** Why writers wait, if they do. */
@@ -51,6 +58,7 @@ export class JournalRoom {
     if (this.#isDiskFull) return;
     this.#isDiskFull = true;
     this.#log.warn({}, 'disk of the journal is full; writers wait');
+    this.#makeSpace();
     void this.#retry();
   }
 

@@ -170,7 +170,11 @@ function assemble(
     },
     settings,
   );
-  const room = new JournalRoom(journal, clock, log, { signal, hurry: () => destager.hurry() });
+  const room = new JournalRoom(journal, clock, log, {
+    signal,
+    hurry: () => destager.hurry(),
+    makeSpace: () => deps.sources.giveWay(settings.journal.fileBytes),
+  });
   const writer: BlockWriter = new BlockWriter(
     {
       ...{ map, journal, reader, checksum, room },

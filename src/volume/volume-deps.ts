@@ -17,6 +17,8 @@ export interface SegmentSources {
   source(id: ObjectId, store: BlobStore, signal: AbortSignal): SegmentSource;
   /** The volume is gone: what is cached of it may go. */
   forget(id: ObjectId): void;
+  /** The SSD is full: so many bytes of it are wanted for a journal. */
+  giveWay(bytes: number): void;
 }
 
 /** Copies of journals on other hosts. */

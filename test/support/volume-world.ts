@@ -175,6 +175,7 @@ export class VolumeWorld {
       source: (_id, store, signal) =>
         directSource(new SegmentFetcher({ clock, log, verifier }, store, signal)),
       forget() {},
+      giveWay() {},
     };
   }
 

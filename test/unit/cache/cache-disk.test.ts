@@ -169,6 +169,24 @@ describe('a disk in trouble under the cache', () => {
     }
   });
 
+  test('gives bytes back for a journal, and does not take them again at once', async () => {
+    const world = await new CacheWorld().open();
+    const body = world.put(1, 1 * MiB);
+    await world.check(1, body, 0, 1 * MiB);
+    world.disk.faults.freeBytes = 0;
+    world.cache.giveWay(200 * KiB);
+    assert.equal(world.cache.statistics().cachedBytes, 768 * KiB);
+    const freed = world.disk.faults.freeBytes;
+    assert.ok(freed >= 256 * KiB);
+    for (let round = 0; round < 2; round += 1) await world.check(1, body, 0, 1 * MiB);
+    assert.equal(world.disk.faults.freeBytes, freed);
+    await world.reopen();
+    await world.check(1, body, 0, 1 * MiB);
+    world.cache.giveWay(100 * MiB);
+    assert.equal(world.cache.statistics().cachedBytes, 0);
+    await world.check(1, body, 0, 1 * MiB);
+  });
+
   test('leaves its last bytes to others', async () => {
     const world = await new CacheWorld().open();
     const first = world.put(1, 1 * MiB);

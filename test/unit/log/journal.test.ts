@@ -166,6 +166,23 @@ describe('a journal', () => {
     assert.equal((await open(disk, { epoch: 2 })).records.length, last + 1);
   });
 
+  test('gives up for a new one, on a full SSD, a file that was being synced when it was trimmed', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk);
+    const full = Math.floor((settings.fileBytes - 64) / recordBytes(1));
+    for (let index = 0; index < full; index += 1) append(journal, 0, 1);
+    disk.faults.freeBytes = 0;
+    const held = Promise.withResolvers<void>();
+    disk.faults.pause = () => held.promise;
+    const synced = journal.sync();
+    journal.trim(journal.lastSequence);
+    held.resolve();
+    await synced;
+    assert.throws(() => append(journal, 0, 2), isCode('no_space'));
+    append(journal, 0, 3);
+    await journal.close();
+  });
+
   test('cuts a torn end and says so', async () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk);

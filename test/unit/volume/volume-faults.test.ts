@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import { KiB } from '../../../src/core/units.ts';
 import type { DataObject } from '../../../src/ports/data-object.ts';
-import { VolumeWorld } from '../../support/volume-world.ts';
+import { smallSettings, VolumeWorld } from '../../support/volume-world.ts';
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
 const isCode = (code: Parameters<typeof isStorageError>[1]) => (error: unknown) =>
@@ -103,6 +103,23 @@ describe('a volume in trouble', () => {
     for (let index = 0; index < 12; index += 1)
       assert.deepEqual(await read(again, index * 64 * KiB, 64 * KiB), filled(64 * KiB, index + 1));
     await again.close();
+  });
+
+  test('gives the room of a full SSD back to its writers as it destages', {
+    timeout: 20_000,
+  }, async () => {
+    const world = new VolumeWorld();
+    const volume = await world.create();
+    const { fileBytes } = smallSettings.journal;
+    world.disk.faults.freeBytes = fileBytes + 4 * KiB;
+    for (let index = 0; index < 16; index += 1)
+      await volume.write(index * 64 * KiB, filled(64 * KiB, index + 1));
+    assert.ok(
+      world.log.lines.some(({ message }) => message.startsWith('disk of the journal is full')),
+    );
+    for (let index = 0; index < 16; index += 1)
+      assert.deepEqual(await read(volume, index * 64 * KiB, 64 * KiB), filled(64 * KiB, index + 1));
+    await volume.close();
   });
 
   test('takes no more changes after a failed fdatasync, and still reads', async () => {
