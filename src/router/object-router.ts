@@ -232,6 +232,16 @@ export class ObjectRouter implements Objects {
     return this.#ownership.waiting;
   }
 
+  /** Names another owner of what nobody has open here; false where it is open, or the record has changed. */
+  passOn(record: ObjectRecord, to: HostId): Promise<boolean> {
+    const { id } = record;
+    // Whoever opens it at this moment has its next tenure already.
+    return this.#inTurn(
+      id,
+      async () => !this.#entries.has(id) && this.#deps.records.passOn(record, to),
+    );
+  }
+
   /** Closes everything, flushed; what can't be flushed in time is let go, and told. */
   async close(): Promise<void> {
     this.#closing.abort(new StorageError('closed', 'the router is closed'));

@@ -17,7 +17,7 @@ const roundsMax = 5;
 
 export interface DrainDeps {
   readonly host: HostId;
-  readonly router: Pick<ObjectRouter, 'attracts' | 'opened' | 'moveTo'>;
+  readonly router: Pick<ObjectRouter, 'attracts' | 'opened' | 'moveTo' | 'passOn'>;
   readonly records: ObjectRecords;
   readonly hosts: HostRecords;
   readonly log: Log;
@@ -104,11 +104,11 @@ export class Drain {
   }
 
   async #move(record: ObjectRecord, to: HostId): Promise<void> {
-    const { router, records } = this.#deps;
+    const { router } = this.#deps;
     const { id } = record;
     try {
       if (router.opened(id) || record.tail !== 'backend') await router.moveTo(id, to);
-      else if (!(await records.passOn(record, to))) return;
+      else if (!(await router.passOn(record, to))) return;
       this.#progress = { ...this.#progress, moved: this.#progress.moved + 1 };
     } catch (error) {
       if (!isStorageError(error)) throw error;

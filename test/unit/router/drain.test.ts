@@ -35,6 +35,28 @@ async function valueAt(host: WorldHost, id: ObjectId): Promise<number> {
 }
 
 describe('a host that is drained', () => {
+  test('gives nothing away that is being opened', async () => {
+    await using world = new ClusterWorld();
+    const [a, b] = [await world.host('a'), await world.host('b')];
+    const id = idOf(1);
+    await a.router.create(id, 'file');
+    const loading = Promise.withResolvers<void>();
+    const get = a.registry.get.bind(a.registry);
+    a.registry.get = async (key, options) => {
+      if (key.startsWith('hf')) await loading.promise;
+      return get(key, options);
+    };
+    const opening = a.router.open(id);
+    await until(async () => (await world.records.get(id)).epoch > 0);
+    const passing = a.router.passOn(await world.records.get(id), b.id);
+    await soon(50);
+    loading.resolve();
+    assert.equal(await passing, false);
+    await (await opening).write(0, block(7));
+    assert.equal(await valueAt(b, id), 7);
+    await Promise.all([a.stop(), b.stop()]);
+  });
+
   test('has handed over everything, open or not, in use or not, and fetches nothing back', async () => {
     await using world = new ClusterWorld({ replica: 'sync' });
     const a = await world.host('a');
