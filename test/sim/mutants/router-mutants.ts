@@ -109,17 +109,6 @@ export const routerMutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'changes-under-way',
-    breaks: 'an object changes hands while requests are under way',
-    changes: [
-      {
-        file: routed,
-        find: 'await this.#settled();\n    this.#backing = this.#known(',
-        put: 'this.#backing = this.#known(',
-      },
-    ],
-  },
-  {
     name: 'copy-unsealed',
     breaks: 'a takeover does not seal the copy that it begins with',
     changes: [

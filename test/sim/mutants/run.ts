@@ -3,6 +3,7 @@
  * `npm run sim:mutants`.
  *
  *   --only A,B   those bugs
+ *   --missed     those that nobody has noticed yet, instead of the others
  *   --seeds N    how many seeds each gets, 400 if not given
  *   --write      the table into docs/simulation.md
  *
@@ -15,11 +16,12 @@ import { parseArgs } from 'node:util';
 import type { Mutant } from './mutant.ts';
 import type { MutantReport } from './mutant-report.ts';
 import { hunt } from './mutant-report.ts';
-import { mutants } from './table.ts';
+import { missed, mutants } from './table.ts';
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
+    missed: { type: 'boolean', default: false },
     seeds: { type: 'string', default: '400' },
     write: { type: 'boolean', default: false },
   },
@@ -48,7 +50,9 @@ const head = [
   '|---|---|---|---|---|',
 ].join('\n');
 const only = values.only?.split(',');
-const chosen = mutants.filter(({ name }) => only?.includes(name) ?? true);
+const chosen = mutants.filter(
+  ({ name }) => only?.includes(name) ?? missed.has(name) === values.missed,
+);
 const rows = new Map<Mutant, string>();
 const waiting = chosen.values();
 

@@ -13,6 +13,38 @@ export const mutants: readonly Mutant[] = [
   ...registryMutants,
 ];
 
+/** Nobody has been seen to notice them with the plans of now; some were not tried with these. Run them on: `--missed`. */
+export const missed: ReadonlySet<string> = new Set([
+  'record-uncompared',
+  'margin-zero',
+  'forwarded-unconfirmed',
+  'local-unconfirmed',
+  'copy-unsealed',
+  'late-attempt-taken',
+  'attempts-side-by-side',
+  'append-made-twice',
+  'recovered-unsynced',
+  'promise-beyond-copy',
+  'written-before-copy',
+  'durable-before-copy',
+  'degraded-unrecorded',
+  'copy-named-early',
+  'sealed-copy-grows',
+  'old-journal-adopted',
+  'tail-not-durable',
+  'flush-before-sync',
+  'leave-too-early',
+  'collect-while-read',
+  'compaction-over-newer',
+  'changed-page-dropped',
+  'rollback-keeps-newer',
+  'clone-loses-snapshot',
+  'token-uncompared',
+  'names-kept',
+  'overtaken-read-kept',
+  'manifest-first',
+]);
+
 /** `undefined`: there is no such bug. */
 export function mutantNamed(name: string): Mutant | undefined {
   return mutants.find((mutant) => mutant.name === name);

@@ -198,14 +198,6 @@ export const volumeMutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'cache-without-epoch',
-    breaks: 'a line of the cache does not say the epoch of its segment',
-    changes: [
-      { file: 'cache/line-table.ts', find: '      this.#keys[at + 1] === epoch &&\n', put: '' },
-      { file: 'cache/line-table.ts', find: '^ Math.imul(epoch, 0x85eb_ca6b);', put: ';' },
-    ],
-  },
-  {
     name: 'checksum-unchecked',
     breaks: 'what comes from the cache is not held against its checksum',
     changes: [
