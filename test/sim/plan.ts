@@ -41,9 +41,11 @@ export type Action =
       readonly host: string;
     }
   | { readonly do: 'append'; readonly host: string }
-  | { readonly do: 'readLog' | 'snapshotVm'; readonly host: string }
+  | { readonly do: 'readLog'; readonly host: string }
+  | { readonly do: 'snapshotVm'; readonly host: string }
   | { readonly do: 'forgetVm'; readonly host: string; readonly pick: number }
-  | { readonly do: 'lock' | 'drain'; readonly host: string; readonly forMs: number }
+  | { readonly do: 'lock'; readonly host: string; readonly forMs: number }
+  | { readonly do: 'drain'; readonly host: string; readonly forMs: number }
   | { readonly do: 'kill' | 'cutPower' | 'stopHost'; readonly host: string; readonly forMs: number }
   | {
       readonly do: 'dieInWrite';

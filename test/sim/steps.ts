@@ -21,19 +21,12 @@ type Use =
 export function takeStep(world: SimWorld, step: Step): void {
   if ('disk' in step) return onDisk(world, step, world.disks[step.disk % world.disks.length]);
   if ('file' in step) return world.files.take(step, world.host(step.host));
-  switch (step.do) {
-    case 'append':
-    case 'readLog':
-      return world.log.take(step.do, world.host(step.host));
-    case 'lock':
-      return world.locks.take(world.host(step.host), step.forMs);
-    case 'snapshotVm':
-      return world.vm.snapshot(world.host(step.host));
-    case 'forgetVm':
-      return world.vm.forget(world.host(step.host), step.pick);
-    default:
-      return misfortune(world, step);
-  }
+  if (step.do === 'append' || step.do === 'readLog')
+    return world.log.take(step.do, world.host(step.host));
+  if (step.do === 'lock') return world.locks.take(world.host(step.host), step.forMs);
+  if (step.do === 'snapshotVm') return world.vm.snapshot(world.host(step.host));
+  if (step.do === 'forgetVm') return world.vm.forget(world.host(step.host), step.pick);
+  return misfortune(world, step);
 }
 
 function onDisk(
