@@ -15,6 +15,9 @@ const openFlags = {
   read: fs.constants.O_RDONLY,
 } as const;
 
+/** Of a folder that is removed. */
+const heldFilesMax = 256;
+
 export function systemDisk(native: Native | undefined): Disk {
   const attempt = <T>(what: string, path: string, action: () => T): T => {
     try {
@@ -41,7 +44,15 @@ export function systemDisk(native: Native | undefined): Disk {
       attempt('mkdir', folder, () => void fs.mkdirSync(folder, { recursive: true })),
     remove: (path) => attempt('remove', path, () => fs.unlinkSync(path)),
     removeFolder: (folder) =>
-      attempt('remove', folder, () => fs.rmSync(folder, { recursive: true, force: true })),
+      attempt('remove', folder, () => {
+        // Their names go now, their bytes with these descriptors.
+        const descriptors = openFiles(folder);
+        try {
+          fs.rmSync(folder, { recursive: true, force: true });
+        } finally {
+          for (const fd of descriptors) close(fd);
+        }
+      }),
     rename: (from, to) => attempt('rename', from, () => fs.renameSync(from, to)),
     syncFolder: (folder) => attempt('fsync', folder, () => syncFolder(folder)),
     space: (folder) =>
@@ -63,6 +74,19 @@ function closeBehind(): (fd: number) => void {
   return (fd) => {
     last = last.then(() => new Promise((resolve) => fs.close(fd, () => resolve())));
   };
+}
+
+/** The first ones of a folder, as far as they can be opened. */
+function openFiles(folder: string): readonly number[] {
+  if (!fs.existsSync(folder)) return [];
+  const files = fs.readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile());
+  return files.slice(0, heldFilesMax).flatMap(({ name }) => {
+    try {
+      return fs.openSync(`${folder}/${name}`, fs.constants.O_RDONLY);
+    } catch {
+      return [];
+    }
+  });
 }
 
 function syncFolder(folder: string): void {
