@@ -121,6 +121,13 @@ export class BlockMap {
     invariant(this.#cuts[0] === cut, 'cuts are committed in their order');
     this.#cuts.shift();
     const { overlay } = cut;
+    if (this.#delta.isEmpty) {
+      // The cut itself becomes the delta: a long one that is poured takes a tenth of a second.
+      overlay.growth += this.#delta.growth;
+      overlay.move(rows, places);
+      this.#delta = overlay;
+      return;
+    }
     this.applyTrims(overlay.trims);
     this.#delta.growth += overlay.growth;
     rows.forEach((row, index) => {

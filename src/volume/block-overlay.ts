@@ -82,14 +82,22 @@ export class BlockOverlay {
 
   /** Row numbers whose blocks hold data, in ascending order of block. */
   sortedDataRows(): Uint32Array {
-    const rows = new Uint32Array(this.#rows);
+    const sorted = new Float64Array(this.#rows);
     let count = 0;
     for (let row = 0; row < this.#rows; row += 1)
-      if (!isHole(this.#words, row * placeWords)) rows[count++] = row;
-    const blocks = this.#blocks;
-    return rows
-      .subarray(0, count)
-      .sort((left, right) => (blocks[left] as number) - (blocks[right] as number));
+      if (!isHole(this.#words, row * placeWords)) sorted[count++] = this.#blocks[row] as number;
+    // Numbers alone are sorted many times as fast as rows by their numbers.
+    const blocks = sorted.subarray(0, count).sort();
+    const rows = new Uint32Array(count);
+    for (let index = 0; index < count; index += 1)
+      rows[index] = this.#rowOf(blocks[index] as number);
+    return rows;
+  }
+
+  /** Row `rows[i]` lies at place `i` of `places` from now on. */
+  move(rows: Uint32Array, places: Uint32Array): void {
+    for (let index = 0; index < rows.length; index += 1)
+      copyPlace(places, index * placeWords, this.#words, (rows[index] as number) * placeWords);
   }
 
   blockOfRow(row: number): number {

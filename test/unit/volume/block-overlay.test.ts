@@ -46,6 +46,26 @@ describe('a block overlay', () => {
     );
   });
 
+  test('finds blocks where they were moved to, and what was trimmed nowhere', () => {
+    const overlay = new BlockOverlay();
+    for (const block of [9, 4, 7, 1]) overlay.putJournalBlock(block, 1, block * 4096, 4096, block);
+    overlay.trim(4, 6);
+    const rows = overlay.sortedDataRows();
+    const places = new Uint32Array(rows.length * placeWords);
+    for (const index of rows.keys())
+      setPlace(places, index * placeWords, 2, 3, (index + 1) * 100, 4096, index);
+    overlay.move(rows, places);
+    const place = new Uint32Array(placeWords);
+    const offsets = [1, 7, 9].map((block) => [overlay.find(block, place), place[0], place[2]]);
+    assert.deepEqual(offsets, [
+      ['data', 2, 100],
+      ['data', 2, 200],
+      ['data', 2, 300],
+    ]);
+    assert.equal(overlay.find(4, place), 'hole');
+    assert.equal(overlay.find(5, place), 'hole');
+  });
+
   test('keeps every place while it grows', () => {
     const overlay = new BlockOverlay();
     const place = new Uint32Array(placeWords);
