@@ -101,6 +101,8 @@ export class Journal {
   /** By number, ascending; the last one is appended to. */
   readonly #files = new Map<number, JournalFile>();
   #current: JournalFile | undefined;
+  /** Its name is durable. */
+  #isFolderKept: boolean;
   #lastFile: number;
   #lastSequence: number;
   #durableSequence: number;
@@ -126,6 +128,7 @@ export class Journal {
     this.#checksum = checksum;
     this.#log = log;
     this.#options = options;
+    this.#isFolderKept = options.known !== undefined;
     this.#lastFile = found.lastFile;
     this.#lastSequence = found.lastSequence;
     this.#durableSequence = found.lastSequence;
@@ -384,7 +387,9 @@ export class Journal {
       opened.allocate(0, settings.fileBytes);
       opened.write(0, [encodeFileHeader(header, this.#checksum)]);
       this.#disk.syncFolder(folder);
-      this.#disk.syncFolder(folder.slice(0, folder.lastIndexOf('/')) || '/');
+      if (!this.#isFolderKept)
+        this.#disk.syncFolder(folder.slice(0, folder.lastIndexOf('/')) || '/');
+      this.#isFolderKept = true;
     } catch (error) {
       void opened.close();
       this.#disk.remove(path);
