@@ -32,8 +32,8 @@ interface Version {
 export class SimFiles {
   readonly #world: SimWorld;
   readonly #versions = new Map<number, Version[]>();
-  /** Files that are being changed. */
-  readonly #busy = new Set<number>();
+  /** Files that are being changed, and by which change. */
+  readonly #busy = new Map<number, symbol>();
 
   constructor(world: SimWorld) {
     this.#world = world;
@@ -44,11 +44,15 @@ export class SimFiles {
     if (!daemon) return;
     if (what === 'readFile') return this.#run(host, daemon, what, () => this.#read(daemon, file));
     if (this.#busy.has(file)) return;
-    this.#busy.add(file);
-    void daemon.process.died.then(() => this.#busy.delete(file));
+    const change = Symbol(what);
+    this.#busy.set(file, change);
+    const over = () => {
+      if (this.#busy.get(file) === change) this.#busy.delete(file);
+    };
+    void daemon.process.died.then(over);
     this.#run(host, daemon, what, async () => {
       await (what === 'putFile' ? this.#put(daemon, file) : this.#remove(daemon, file));
-      this.#busy.delete(file);
+      over();
     });
   }
 

@@ -20,6 +20,7 @@ import type { SimProcess } from './sim-process.ts';
 /** How long a request is on its way that nobody waits for any more. */
 export const lateMsMax = 20_000;
 const connectMs = 3000;
+const flipsMax = 1;
 
 export interface StoreFaults {
   isAway: boolean;
@@ -42,6 +43,8 @@ export interface SharedStore {
   readonly backend: MemoryBackend;
   readonly faults: StoreFaults;
   readonly coverage: Coverage;
+  /** How often in a row what was read of a blob was wrong. */
+  readonly flipped: Map<string, number>;
   /** When blobs were put, by bucket and key. */
   readonly putAtMs: Map<string, number>;
   readonly nowMs: () => number;
@@ -50,7 +53,7 @@ export interface SharedStore {
 }
 
 export function simStore(process: SimProcess, host: string, shared: SharedStore): Backend {
-  const { backend: inner, faults, coverage } = shared;
+  const { backend: inner, faults, flipped, coverage } = shared;
   const call: Call = async (label, bytes, act, { signal } = {}, step) => {
     signal?.throwIfAborted();
     process.assertAlive();
@@ -62,8 +65,14 @@ export function simStore(process: SimProcess, host: string, shared: SharedStore)
       over();
     }
   };
-  const damaged = (body: Uint8Array): Uint8Array => {
-    if (faults.flips === 0 || process.random.fraction() >= faults.flips) return body;
+  const damaged = (key: string, body: Uint8Array): Uint8Array => {
+    const before = flipped.get(key) ?? 0;
+    // On its way, not where it lies: who asks again and again gets it right.
+    if (process.random.fraction() >= faults.flips || before === flipsMax) {
+      flipped.delete(key);
+      return body;
+    }
+    flipped.set(key, before + 1);
     const wrong = new Uint8Array(body);
     const at = Math.floor(process.random.fraction() * wrong.length);
     wrong[at] = (wrong[at] ?? 0) ^ 1;
@@ -97,7 +106,7 @@ function bucketOf(
   name: string,
   shared: SharedStore,
   call: Call,
-  damaged: (body: Uint8Array) => Uint8Array,
+  damaged: (key: string, body: Uint8Array) => Uint8Array,
 ): BlobStore {
   const { backend, faults, putAtMs, violated } = shared;
   const isNew = (key: string, nowMs: number) =>
@@ -127,7 +136,7 @@ function bucketOf(
         options.length ?? 4096,
         async () => {
           const range = { offset: options.offset ?? 0, ...rangeOf(options.length) };
-          return damaged(await inner.get(key, range));
+          return damaged(`${name}/${key} ${range.offset}`, await inner.get(key, range));
         },
         options,
       ),

@@ -101,7 +101,13 @@ export class SimWorld {
       conditionalPut: this.random.fraction() < 0.7 ? 'honoured' : 'ignored',
     };
     this.store = {
-      ...{ backend: new MemoryBackend(), faults, putAtMs: new Map(), coverage: this.coverage },
+      ...{
+        backend: new MemoryBackend(),
+        faults,
+        putAtMs: new Map(),
+        flipped: new Map(),
+        coverage: this.coverage,
+      },
       nowMs: () => scheduler.nowMs,
       violated: (what) => this.fail(new Violation(what), 'object store'),
     };
