@@ -27,7 +27,16 @@ export interface MemoryDiskFaults {
 }
 
 /** Names that changed in one step; undefined: gone. */
-type NameChange = ReadonlyMap<string, MemoryContent | undefined>;
+type Names = ReadonlyMap<string, MemoryContent | undefined>;
+/** With a folder goes all that is in it at that moment, durable or not. */
+interface FolderRename {
+  readonly from: string;
+  readonly to: string;
+}
+type NameChange = Names | FolderRename;
+
+const isFolderRename = (change: NameChange): change is FolderRename => 'from' in change;
+const isIn = (path: string, folder: string) => path.startsWith(`${folder}/`);
 
 export class MemoryDisk implements Disk {
   readonly faults: MemoryDiskFaults = {
@@ -96,33 +105,28 @@ export class MemoryDisk implements Disk {
 
   /** All that is in it moves in one step, which is durable with the folder around it. */
   #renameFolder(from: string, to: string): void {
-    const moved = ([path]: readonly [string, unknown]) => path.startsWith(`${from}/`);
-    const files = [...this.#files].filter(moved);
     for (const path of [...this.#folders])
-      if (path === from || path.startsWith(`${from}/`)) {
+      if (path === from || isIn(path, from)) {
         this.#folders.delete(path);
         this.#folders.add(`${to}${path.slice(from.length)}`);
       }
-    this.#changeNames([
-      [to, undefined],
-      ...files.map(([path]) => [path, undefined] as const),
-      ...files.map(([path, content]) => [`${to}${path.slice(from.length)}`, content] as const),
-    ]);
+    this.#change({ from, to });
   }
 
   syncFolder(folder: string): void {
     if (!this.#folders.has(folder)) throw new StorageError('not_found', 'no such folder');
-    const isOfFolder = (change: NameChange) =>
-      [...change.keys()].some((path) => dirname(path) === folder);
-    const durable = this.#unsyncedNames.filter(isOfFolder);
-    for (const change of durable) applyNames(this.#durableNames, change);
-    // An earlier change of the same names, in a folder that is gone since, never comes any more.
-    this.#unsyncedNames = this.#unsyncedNames.flatMap((change, index) => {
-      if (durable.includes(change)) return [];
-      const later = this.#unsyncedNames.slice(index + 1).filter((other) => durable.includes(other));
-      const left = [...change].filter(([path]) => !later.some((other) => other.has(path)));
-      return left.length > 0 ? [new Map(left)] : [];
-    });
+    const left: NameChange[] = [];
+    for (const change of this.#unsyncedNames) {
+      if (!isOfFolder(change, folder)) {
+        left.push(change);
+        continue;
+      }
+      applyNames(this.#durableNames, change);
+      // What came before of the same names never comes any more; what is in a folder goes with it.
+      const then = left.splice(0).flatMap((earlier) => after(earlier, change));
+      left.push(...then);
+    }
+    this.#unsyncedNames = left;
   }
 
   space(folder: string): { totalBytes: number; freeBytes: number } {
@@ -150,8 +154,15 @@ export class MemoryDisk implements Disk {
     const found = new MemoryDisk();
     for (const folder of this.#folders) found.#folders.add(folder);
     const names = new Map(this.#durableNames);
-    for (const change of this.#unsyncedNames)
-      if (random.fraction() < 0.5) applyNames(names, change);
+    const undone: FolderRename[] = [];
+    for (const change of this.#unsyncedNames) {
+      const now = undone.reduce<NameChange>(
+        (known, { from, to }) => moved(known, to, from),
+        change,
+      );
+      if (random.fraction() < 0.5) applyNames(names, now);
+      else if (isFolderRename(now)) undone.unshift(now);
+    }
     const crashed = new Map<MemoryContent, MemoryContent>();
     for (const [path, content] of names) {
       const after = crashed.get(content) ?? content.crashed(random);
@@ -187,16 +198,52 @@ export class MemoryDisk implements Disk {
   }
 
   #changeNames(changes: readonly (readonly [string, MemoryContent | undefined])[]): void {
-    const change = new Map(changes);
+    this.#change(new Map(changes));
+  }
+
+  #change(change: NameChange): void {
     applyNames(this.#files, change);
     this.#unsyncedNames.push(change);
   }
 }
 
+function isOfFolder(change: NameChange, folder: string): boolean {
+  const paths = isFolderRename(change) ? [change.from, change.to] : [...change.keys()];
+  return paths.some((path) => dirname(path) === folder);
+}
+
 function applyNames(names: Map<string, MemoryContent>, change: NameChange): void {
+  if (isFolderRename(change)) {
+    const { from, to } = change;
+    for (const path of [...names.keys()]) if (path === to || isIn(path, to)) names.delete(path);
+    for (const [path, content] of [...names])
+      if (isIn(path, from)) {
+        names.delete(path);
+        names.set(`${to}${path.slice(from.length)}`, content);
+      }
+    return;
+  }
   for (const [path, content] of change)
     if (content) names.set(path, content);
     else names.delete(path);
+}
+
+/** The change, of a folder that has another name. */
+function moved(change: NameChange, from: string, to: string): NameChange {
+  const at = (path: string) =>
+    path === from || isIn(path, from) ? `${to}${path.slice(from.length)}` : path;
+  if (isFolderRename(change)) return { from: at(change.from), to: at(change.to) };
+  return new Map([...change].map(([path, content]) => [at(path), content]));
+}
+
+/** What is left of a change that is not durable, once a later one is. */
+function after(earlier: NameChange, durable: NameChange): readonly NameChange[] {
+  if (isFolderRename(earlier)) return [earlier];
+  const isOver = (path: string) =>
+    isFolderRename(durable) ? isIn(path, durable.to) : durable.has(path);
+  const left = new Map([...earlier].filter(([path]) => !isOver(path)));
+  if (left.size === 0) return [];
+  return [isFolderRename(durable) ? moved(left, durable.from, durable.to) : left];
 }
 
 class MemoryFile implements DiskFile {

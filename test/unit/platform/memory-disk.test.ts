@@ -173,6 +173,22 @@ describe('a disk in memory whose power goes', () => {
     assert.deepEqual(distinct(names), ['/new', '/old']);
   });
 
+  test('has in a folder that was renamed what was removed there and is not gone for good', async () => {
+    const disk = new MemoryDisk();
+    disk.makeFolder('/old');
+    for (const name of ['/old/f', '/old/g']) await disk.open(name, 'create').datasync();
+    disk.syncFolder('/old');
+    disk.remove('/old/g');
+    disk.rename('/old', '/new');
+    disk.syncFolder('/');
+    const names = seeds.map((seed) => {
+      const found = disk.crash(seededRandom(seed));
+      assert.deepEqual(found.list('/old'), []);
+      return found.list('/new').join();
+    });
+    assert.deepEqual(distinct(names), ['f', 'f,g']);
+  });
+
   test('gives the same after the same seed, and goes on as it was', async () => {
     const { disk, file } = await diskWith(filled(8192, 1));
     for (let index = 0; index < 16; index += 1) file.write(index * 512, [filled(700, index)]);
