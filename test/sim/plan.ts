@@ -107,7 +107,7 @@ export type Action =
 
 const ambushes = [
   ...(['kill', 'cutPower', 'pause', 'isolate', 'cutRegistry', 'muteRegistry', 'cutStore'] as const),
-  ...(['island', 'reset', 'blackout', 'blackout', 'cutPower'] as const),
+  ...(['island', 'reset', 'blackout', 'blackout', 'cutPower', 'pause', 'pause'] as const),
 ] as const;
 export type Ambush = (typeof ambushes)[number];
 
@@ -230,7 +230,7 @@ class Planner {
   /** What goes wrong, what people do meanwhile, and what else goes wrong for it. */
   #trouble(): void {
     const host = this.#any(hostNames);
-    const forMs = this.#chance(0.5) ? this.#below(longMs) : this.#below(2000);
+    const forMs = this.#any([this.#below(longMs), this.#below(2000), this.#leaseMs()]);
     this.#fault(host, forMs);
     if (this.#chance(0.4)) return;
     const beganMs = this.#nowMs;
@@ -306,7 +306,8 @@ class Planner {
   }
 
   #ambush(): void {
-    const forMs = this.#below(this.#any([300, 3000, longMs + 3000, longMs + 3000]));
+    const briefMs = this.#below(this.#any([300, 3000]));
+    const forMs = this.#any([briefMs, this.#below(longMs + 3000), this.#leaseMs()]);
     this.#add({
       ...{ do: 'ambush', step: this.#any(protocolSteps), what: this.#any(ambushes), forMs },
       ...{ pick: this.#below(2), afterMs: this.#random.fraction() * this.#any([0, 0.5, 5, 50]) },
@@ -325,6 +326,11 @@ class Planner {
 
   #add(action: Action): void {
     this.#steps.push({ atMs: this.#nowMs, ...action });
+  }
+
+  /** Just so long that others may or may not take what the host has. */
+  #leaseMs(): number {
+    return leaseEndsMs[0] + this.#below(leaseEndsMs[1] - leaseEndsMs[0]);
   }
 
   #below(bound: number): number {

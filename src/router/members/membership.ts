@@ -6,7 +6,7 @@
  *   left      it has given its lease back
  */
 
-import { describeError, StorageError } from '../../core/errors.ts';
+import { describeError, isStorageError, StorageError } from '../../core/errors.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Log } from '../../ports/log.ts';
@@ -103,10 +103,18 @@ export class Membership {
   async #join(): Promise<HostLease> {
     const { registry, hosts, clock, record } = this.#deps;
     const { ttlMs, marginMs } = this.#settings;
-    const lease = await registry.grantLease(ttlMs);
-    this.#session = await hosts.join(record, lease);
-    this.#joined = new HostLease(clock, lease, record.id, this.#session, marginMs);
-    return this.#joined;
+    for (;;) {
+      const lease = await registry.grantLease(ttlMs);
+      try {
+        this.#session = await hosts.join(record, lease);
+      } catch (error) {
+        // It ran out while the registry could not be reached.
+        if (!isStorageError(error, 'fenced')) throw error;
+        continue;
+      }
+      this.#joined = new HostLease(clock, lease, record.id, this.#session, marginMs);
+      return this.#joined;
+    }
   }
 }
 

@@ -33,7 +33,10 @@ function world() {
     };
     return Membership.join({ registry, hosts, clock, log, record }, settings);
   };
-  return { ...{ clock, registry, hosts, join }, [Symbol.asyncDispose]: () => registry.close() };
+  return {
+    ...{ clock, store, registry, hosts, join },
+    [Symbol.asyncDispose]: () => registry.close(),
+  };
 }
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -61,6 +64,22 @@ describe('a host of a vPool', () => {
     assert.ok(next.isFresh() && !lease.isFresh());
     await membership.leave();
     assert.equal(await made.hosts.find(host), undefined);
+  });
+
+  test('joins with another lease where one has run out before its record came', async () => {
+    await using made = world();
+    const transact = made.registry.transact.bind(made.registry);
+    let leases = 0;
+    made.registry.transact = (transaction) => {
+      const lease = transaction.writes.flatMap((write) => ('put' in write && write.lease) || [])[0];
+      leases += 1;
+      if (lease !== undefined && leases <= 2) made.store.endLease(lease);
+      return transact(transaction);
+    };
+    const membership = await made.join('ssd');
+    assert.ok((await membership.current()).isFresh());
+    assert.equal(leases, 3);
+    await membership.leave();
   });
 
   test('comes back on its own SSD at once, and nobody else takes its name', async () => {
