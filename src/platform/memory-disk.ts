@@ -35,7 +35,7 @@ interface FolderRename {
 }
 type NameChange = Names | FolderRename;
 
-const isFolderRename = (change: NameChange): change is FolderRename => 'from' in change;
+const isFolderRename = (change: NameChange): change is FolderRename => 'to' in change;
 const isIn = (path: string, folder: string) => path.startsWith(`${folder}/`);
 
 export class MemoryDisk implements Disk {
