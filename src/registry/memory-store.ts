@@ -121,10 +121,21 @@ export class MemoryStore {
     for (const id of [...this.#leases.keys()]) this.endLease(id);
   }
 
-  /** The changes of the range behind `revision`. `compacted`. */
-  changesAfter(revision: number, range: KeyRange): readonly (readonly WatchEvent[])[] {
+  /** No change is remembered. */
+  forget(): void {
+    this.#changes = [];
+    this.#compacted = this.#revision;
+  }
+
+  /** `compacted` where not all that has changed since is remembered. */
+  assertKept(revision: number): void {
     if (revision < this.#compacted)
       throw new StorageError('compacted', `changes after revision ${revision} are forgotten`);
+  }
+
+  /** The changes of the range behind `revision`. `compacted`. */
+  changesAfter(revision: number, range: KeyRange): readonly (readonly WatchEvent[])[] {
+    this.assertKept(revision);
     return this.#changes
       .filter(([first]) => first !== undefined && first.revision > revision)
       .map((events) => events.filter(({ key }) => isIn(key, range)))

@@ -28,7 +28,7 @@ import type { SimNetwork } from './sim-network.ts';
 import { SimProcess } from './sim-process.ts';
 import type { RecordRules } from './record-rules.ts';
 import type { RegistryAround, RegistryFaults } from './sim-registry.ts';
-import { SimRegistry } from './sim-registry.ts';
+import { simRegistry } from './sim-registry.ts';
 import type { SharedStore } from './sim-store.ts';
 import { simStore } from './sim-store.ts';
 import type { Tuning } from './tuning.ts';
@@ -208,7 +208,7 @@ export class SimHost {
         ...{ pid: this.#instances, uid: 0, gid: 0, since: 'the beginning' },
         bootId: `boot ${this.#boots}`,
       },
-      openRegistry: async () => new SimRegistry(process, { host: this.id, clock }, this.#around),
+      openRegistry: async () => simRegistry(process, { host: this.id, clock }, this.#around),
       openBackend: async (bucketPrefix) => ({
         ...stackOn(
           simStore(process, this.id, store),

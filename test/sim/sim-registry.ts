@@ -4,23 +4,12 @@
  */
 
 import { StorageError } from '../../src/core/errors.ts';
-import { TaskGroup } from '../../src/core/task-group.ts';
-import type { CallOptions } from '../../src/ports/blob-store.ts';
 import type { Checksum } from '../../src/ports/checksum.ts';
 import type { Clock } from '../../src/ports/clock.ts';
-import type {
-  KeyRange,
-  KeyValue,
-  Lease,
-  Outcome,
-  RangeResult,
-  Registry,
-  Transaction,
-  WatchEvent,
-} from '../../src/ports/registry.ts';
-import { KeptLease } from '../../src/registry/kept-lease.ts';
+import type { Outcome, Registry, Transaction } from '../../src/ports/registry.ts';
+import type { Call } from '../../src/registry/memory-registry.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import type { MemoryStore } from '../../src/registry/memory-store.ts';
-import { untilAborted } from '../../src/registry/until-aborted.ts';
 import type { Coverage, ProtocolStep } from './protocol.ts';
 import { stepOfTransaction } from './protocol.ts';
 import type { RecordRules } from './record-rules.ts';
@@ -37,7 +26,7 @@ export interface RegistryFaults {
   readonly unheardBy: Set<string>;
   /** Of each call, from 0 to 1. */
   trouble: number;
-  /** Watches that begin behind the latest revision learn that changes are forgotten. */
+  /** It forgets what has changed whenever a watch begins. */
   forgets: boolean;
 }
 
@@ -53,54 +42,57 @@ export interface RegistryAround {
   readonly violated: (error: unknown) => void;
 }
 
-export class SimRegistry implements Registry {
-  readonly #host: string;
-  readonly #process: SimProcess;
-  readonly #clock: Clock;
-  readonly #store: MemoryStore;
-  readonly #faults: RegistryFaults;
-  readonly #around: RegistryAround;
-  readonly #closing = new AbortController();
-  readonly #tasks = new TaskGroup((error) => {
-    throw error;
-  });
+const reads: ReadonlySet<Call> = new Set(['get', 'range', 'watch', 'event']);
 
-  constructor(
-    process: SimProcess,
-    { host, clock }: { readonly host: string; readonly clock: Clock },
-    around: RegistryAround,
-  ) {
-    this.#host = host;
+export function simRegistry(
+  process: SimProcess,
+  { host, clock }: { readonly host: string; readonly clock: Clock },
+  around: RegistryAround,
+): Registry {
+  const way = new Way(process, host, around);
+  return new MemoryRegistry(clock, around.registry, (call, act, transaction) =>
+    way.carry(call, act, transaction),
+  );
+}
+
+/** How calls come to the registry, and what is looked at there. */
+class Way {
+  readonly #process: SimProcess;
+  readonly #host: string;
+  readonly #around: RegistryAround;
+
+  constructor(process: SimProcess, host: string, around: RegistryAround) {
     this.#process = process;
-    this.#clock = clock;
-    this.#store = around.registry;
-    this.#faults = around.registryFaults;
+    this.#host = host;
     this.#around = around;
   }
 
-  get(key: string, options?: CallOptions): Promise<KeyValue | undefined> {
-    return this.#call('get', 'read', () => this.#store.get(key), options);
-  }
-
-  range(range: KeyRange, options: CallOptions & { limit?: number } = {}): Promise<RangeResult> {
-    return this.#call('range', 'read', () => this.#store.range(range, options.limit), options);
-  }
-
-  transact(transaction: Transaction, options?: CallOptions): Promise<Outcome> {
-    const { coverage, checksum, recorded, rules } = this.#around;
-    const step = stepOfTransaction(this.#host, transaction, this.#store, checksum);
-    const act = () => {
-      const checked = rules.transaction(this.#host, transaction);
-      const made = this.#store.transact(transaction);
-      if (made.committed) this.#assert(checked);
-      const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);
-      if (made.committed && object) recorded(object);
+  async carry<T>(call: Call, act: () => T, transaction?: Transaction): Promise<T> {
+    this.#process.assertAlive();
+    const { registry, registryFaults, coverage, checksum } = this.#around;
+    if (transaction) {
+      const step = stepOfTransaction(this.#host, transaction, registry, checksum);
+      const over = coverage.begin(step, this.#host);
+      const made = this.#travel(call, () => this.#watched(act, transaction), step);
+      made.then(over, over);
       return made;
-    };
-    const outcome = this.#call('transact', 'write', act, options, step);
-    const over = coverage.begin(step, this.#host);
-    outcome.then(over, over);
-    return outcome;
+    }
+    if (call !== 'watch') return this.#travel(call, act);
+    return this.#travel(call, () => {
+      if (registryFaults.forgets) registry.forget();
+      return act();
+    });
+  }
+
+  #watched<T>(act: () => T, transaction: Transaction): T {
+    const { recorded, rules } = this.#around;
+    const check = rules.transaction(this.#host, transaction);
+    const made = act();
+    if (!(made as Outcome).committed) return made;
+    this.#assert(check);
+    const object = transaction.writes.find(({ key }) => key.startsWith('o'))?.key.slice(1);
+    if (object) recorded(object);
+    return made;
   }
 
   /** What it throws is no answer to anybody, but the end. */
@@ -112,69 +104,15 @@ export class SimRegistry implements Registry {
     }
   }
 
-  async grantLease(ttlMs: number, options?: CallOptions): Promise<Lease> {
-    const sentMs = this.#clock.monotonicMs();
-    const id = await this.#call('grant', 'write', () => this.#store.grant(ttlMs), options);
-    const calls = {
-      renew: () => this.#call('renew', 'write', () => this.#store.renew(id)),
-      revoke: () => this.#call('revoke', 'write', () => this.#store.endLease(id)),
-    };
-    const granted = { id, ttlMs, sentMs };
-    return new KeptLease(granted, calls, this.#clock, this.#tasks, this.#closing.signal);
-  }
-
-  async *watch(
-    range: KeyRange,
-    fromRevision: number,
-    options: CallOptions = {},
-  ): AsyncGenerator<readonly WatchEvent[], never> {
-    await this.#call('watch', 'read', () => undefined, options);
-    if (this.#faults.forgets && fromRevision < this.#store.revision)
-      throw new StorageError('compacted', 'changes are forgotten');
-    for (let seen = fromRevision; ; ) {
-      const { changed, revision } = this.#store;
-      for (const events of this.#store.changesAfter(seen, range)) {
-        await this.#call('event', 'read', () => undefined, options);
-        yield events;
-      }
-      seen = Math.max(seen, revision);
-      if (this.#store.revision > seen) continue;
-      await untilAborted(changed, this.#closing.signal, options.signal);
-    }
-  }
-
-  async close(): Promise<void> {
-    this.#closing.abort(new StorageError('closed', 'the registry is closed'));
-    await this.#tasks.drained();
-  }
-
-  async #call<T>(
-    label: string,
-    what: 'read' | 'write',
-    act: () => T,
-    { signal }: CallOptions = {},
-    step?: ProtocolStep,
-  ): Promise<T> {
-    this.#closing.signal.throwIfAborted();
-    signal?.throwIfAborted();
-    this.#process.assertAlive();
-    return untilAborted(this.#travel(label, what, act, step), signal, this.#closing.signal);
-  }
-
-  #travel<T>(
-    label: string,
-    what: 'read' | 'write',
-    act: () => T,
-    step: ProtocolStep | undefined,
-  ): Promise<T> {
-    const { coverage } = this.#around;
+  #travel<T>(label: Call, act: () => T, step?: ProtocolStep): Promise<T> {
+    const { coverage, registryFaults } = this.#around;
     const process = this.#process;
     const { random, scheduler } = process;
-    const { isAway, deafTo, unheardBy, trouble } = this.#faults;
+    const { isAway, deafTo, unheardBy, trouble } = registryFaults;
     const fate = random.fraction();
     const away = () => new StorageError('unavailable', 'the registry is away');
     const unknown = () =>
-      what === 'read' ? away() : new StorageError('unknown_outcome', 'the answer was lost');
+      reads.has(label) ? away() : new StorageError('unknown_outcome', 'the answer was lost');
     const giveUp = (error: StorageError) =>
       process.answer(patienceMs, `${label} lost`, () => {
         throw error;
