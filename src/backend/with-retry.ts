@@ -1,7 +1,9 @@
 /**
- * Waits for a backend in trouble: a call is repeated with growing, jittered pauses until it works,
- * until its own signal aborts, until the error is one that can't get better, or until the attempts
- * that the settings allow are used up. What waits is seen in the monitor.
+ * Waits for a backend in trouble: a call is repeated until it works, until its own signal aborts,
+ * until the error is one that can't get better, or until the attempts that the settings allow are
+ * used up. When it is repeated is told by `core/waiting-room.ts`: an answer to any call ends the
+ * wait of all. Those who wait for space are apart: a full store answers others, so the wait of all
+ * ends when one of them is through. What waits is seen in the monitor.
  *
  * An outage begins with the first call that fails and ends when no call is left that has failed:
  * one lucky call among many that hang ends nothing. The log tells it once at either end, and only
@@ -10,14 +12,13 @@
  */
 
 import { describeError, isStorageError, StorageError } from '../core/errors.ts';
+import { WaitingRoom, type WaitingSettings } from '../core/waiting-room.ts';
 import type { Backend, BlobStore, CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Random } from '../ports/random.ts';
 
-export interface RetrySettings {
-  readonly firstPauseMs: number;
-  readonly pauseMsMax: number;
+export interface RetrySettings extends WaitingSettings {
   /** Unbounded where it is absent. */
   readonly attemptsMax?: number;
 }
@@ -120,26 +121,22 @@ function isWorthWaiting(error: unknown): boolean {
   return isStorageError(error) && (error.retry === 'same' || error.code === 'no_space');
 }
 
-/** Half of the doubled pause is chance; never less than what the server asked for. */
-export function pauseMsAfter(
-  failures: number,
-  error: unknown,
-  fraction: number,
-  settings: RetrySettings,
-): number {
-  const { firstPauseMs, pauseMsMax } = settings;
-  const doubledMs = Math.min(firstPauseMs * 2 ** Math.min(failures - 1, 30), pauseMsMax);
+/** What the server asked for. */
+function askedMsIn(error: unknown): number {
   const asked = isStorageError(error) ? error.detail?.['retryAfterMs'] : undefined;
-  const askedMs = typeof asked === 'number' && asked > 0 ? Math.min(asked, askedPauseMsMax) : 0;
-  return Math.max(doubledMs, askedMs) * (0.5 + fraction / 2) + askedMs / 2;
+  return typeof asked === 'number' && asked > 0 ? Math.min(asked, askedPauseMsMax) : 0;
 }
 
 /** Repeats one call. Decorators and composition use it; `options` carries the call's signal. */
 export function retrying(deps: RetryDeps, settings: RetrySettings): Retry {
   const { attemptsMax = Number.POSITIVE_INFINITY } = settings;
+  const answer = new WaitingRoom(deps.clock, deps.random, settings);
+  const space = new WaitingRoom(deps.clock, deps.random, settings);
   return async (call, options = {}) => {
     const { signal } = options;
     let failures = 0;
+    let inVain = 0;
+    let room: WaitingRoom | undefined;
     let end: 'answered' | 'gave_up' = 'gave_up';
     try {
       for (;;) {
@@ -151,8 +148,11 @@ export function retrying(deps: RetryDeps, settings: RetrySettings): Retry {
           if (!isWorthWaiting(error) || failures + 1 >= attemptsMax) throw error;
           failures += 1;
           deps.monitor.noteFailure(error, failures);
-          const pauseMs = pauseMsAfter(failures, error, deps.random.fraction(), settings);
-          await deps.clock.sleep(pauseMs, { ...(signal && { signal }) });
+          const isFull = isStorageError(error, 'no_space');
+          if (isFull) answer.answered();
+          room = isFull ? space : answer;
+          const wait = { inVain, atLeastMs: askedMsIn(error), ...(signal && { signal }) };
+          inVain = (await room.wait(wait)) === 'answer' ? inVain + 1 : 0;
         }
       }
     } catch (error) {
@@ -161,6 +161,8 @@ export function retrying(deps: RetryDeps, settings: RetrySettings): Retry {
       throw error;
     } finally {
       if (failures > 0) deps.monitor.noteEnd(end);
+      if (end === 'answered') answer.answered();
+      if (end === 'answered' && room === space) space.answered();
     }
   };
 }

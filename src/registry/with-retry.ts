@@ -1,10 +1,12 @@
 /**
  * Waits for a registry that does not answer, visibly, so that whoever uses it sees neither
  * `unavailable` nor `unknown_outcome`: a lost answer is found out (exactly-once.ts), and a watch
- * that broke goes on behind the last change that it told. Waiting ends with the call's signal.
+ * that broke goes on behind the last change that it told. Waiting ends with the call's signal; when
+ * a call is repeated is told by `core/waiting-room.ts`: the answer to any call wakes all.
  */
 
 import { describeError, isStorageError } from '../core/errors.ts';
+import { WaitingRoom, type WaitingSettings } from '../core/waiting-room.ts';
 import type { CallOptions } from '../ports/blob-store.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
@@ -12,8 +14,7 @@ import type { Random } from '../ports/random.ts';
 import type { KeyRange, Lease, Registry, WatchEvent } from '../ports/registry.ts';
 import { ExactlyOnce } from './exactly-once.ts';
 
-const firstPauseMs = 20;
-const pauseMsMax = 1000;
+const pauses: WaitingSettings = { firstPauseMs: 20, pauseMsMax: 1000 };
 /** A moment of contention is no news. */
 const silentMs = 1000;
 
@@ -25,8 +26,9 @@ export interface RetryDeps {
 
 /** `name`: one process at a time uses the registry by it. */
 export function withRetry(inner: Registry, deps: RetryDeps, name: string): Registry {
+  const room = new WaitingRoom(deps.clock, deps.random, pauses);
   const retry: Retry = async (call, options = {}) => {
-    const trouble = new Trouble(deps, options);
+    const trouble = new Trouble(deps, room, options);
     const result = await trouble.during(call, isPassing);
     trouble.isOver();
     return result;
@@ -38,7 +40,7 @@ export function withRetry(inner: Registry, deps: RetryDeps, name: string): Regis
     transact: async (transaction, options = {}) => {
       if (transaction.writes.length === 0)
         return retry(() => inner.transact(transaction, options), options);
-      const trouble = new Trouble(deps, options);
+      const trouble = new Trouble(deps, room, options);
       const outcome = await exactlyOnce.transact(waiting(inner, trouble), transaction, options);
       trouble.isOver();
       return outcome;
@@ -47,7 +49,7 @@ export function withRetry(inner: Registry, deps: RetryDeps, name: string): Regis
     grantLease: async (ttlMs, options) =>
       releasedInTheEnd(await retry(() => inner.grantLease(ttlMs, options), options), retry),
     watch: (range, fromRevision, options = {}) =>
-      resumingWatch(inner, new Trouble(deps, options), range, fromRevision, options),
+      resumingWatch(inner, new Trouble(deps, room, options), range, fromRevision, options),
     close: () => inner.close(),
   };
 }
@@ -92,6 +94,7 @@ async function* resumingWatch(
   for (let seen = fromRevision; ; ) {
     try {
       for await (const events of inner.watch(range, seen, options)) {
+        trouble.noteAnswer();
         trouble.isOver();
         seen = events[0]?.revision ?? seen;
         yield events;
@@ -106,20 +109,25 @@ async function* resumingWatch(
 /** What one call goes through until it is answered. */
 class Trouble {
   readonly #deps: RetryDeps;
+  readonly #room: WaitingRoom;
   readonly #options: CallOptions;
-  #pauseMs = firstPauseMs;
+  /** How often in a row it went for nothing because others were answered. */
+  #inVain = 0;
   #sinceMs: number | undefined;
   #isTold = false;
 
-  constructor(deps: RetryDeps, options: CallOptions) {
+  constructor(deps: RetryDeps, room: WaitingRoom, options: CallOptions) {
     this.#deps = deps;
+    this.#room = room;
     this.#options = options;
   }
 
   async during<T>(call: () => Promise<T>, isWorthWaiting: (error: unknown) => boolean): Promise<T> {
     for (;;) {
       try {
-        return await call();
+        const result = await call();
+        this.noteAnswer();
+        return result;
       } catch (error) {
         if (!isWorthWaiting(error)) throw error;
         await this.pause(error);
@@ -129,14 +137,19 @@ class Trouble {
 
   /** Rejects with the signal's reason. */
   async pause(error: unknown): Promise<void> {
-    const { clock, random, log } = this.#deps;
+    const { clock, log } = this.#deps;
     this.#sinceMs ??= clock.monotonicMs();
     if (!this.#isTold && clock.monotonicMs() - this.#sinceMs >= silentMs) {
       this.#isTold = true;
       log.warn({ error: describeError(error) }, 'registry does not answer');
     }
-    await clock.sleep(this.#pauseMs * (0.5 + random.fraction()), this.#options);
-    this.#pauseMs = Math.min(this.#pauseMs * 2, pauseMsMax);
+    const reason = await this.#room.wait({ inVain: this.#inVain, ...this.#options });
+    this.#inVain = reason === 'answer' ? this.#inVain + 1 : 0;
+  }
+
+  /** Wakes all who wait. For this call it may not be over: a transaction can need several. */
+  noteAnswer(): void {
+    this.#room.answered();
   }
 
   isOver(): void {
@@ -147,6 +160,6 @@ class Trouble {
     }
     this.#sinceMs = undefined;
     this.#isTold = false;
-    this.#pauseMs = firstPauseMs;
+    this.#inVain = 0;
   }
 }

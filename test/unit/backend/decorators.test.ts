@@ -13,7 +13,7 @@ import { noFaults, scriptedFaults, stall, withFaults } from '../../../src/backen
 import { withLimit } from '../../../src/backend/with-limit.ts';
 import { BackendMetrics, withMetrics } from '../../../src/backend/with-metrics.ts';
 import { RetryMonitor, withRetry } from '../../../src/backend/with-retry.ts';
-import { isStorageError } from '../../../src/core/errors.ts';
+import { isStorageError, StorageError } from '../../../src/core/errors.ts';
 import { seededRandom, systemRandom } from '../../../src/platform/random.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import { systemClock } from '../../../src/platform/system-clock.ts';
@@ -123,6 +123,101 @@ describe('retries', () => {
     await assert.rejects(bucket.put('key', Buffer.from('other'), { if: 'absent' }), (error) =>
       isStorageError(error, 'exists'),
     );
+  });
+
+  test('end the wait of all when any call is answered', async () => {
+    const { clock, faults, monitor, bucket } = await world([]);
+    await bucket.put('key', body);
+    faults.choose = () => 'before';
+    const gets = Promise.all(Array.from({ length: 50 }, () => bucket.get('key')));
+    await turn();
+    await clock.advance(60_000);
+    assert.equal(monitor.outage?.waiting, 50);
+    faults.choose = () => 'none';
+    // That there is no such key is an answer.
+    await assert.rejects(bucket.get('other'));
+    await clock.advance(300);
+    assert.equal(monitor.outage, undefined);
+    await gets;
+  });
+
+  test('do not hammer a store that is down', async () => {
+    const { clock, faults, monitor, bucket } = await world([]);
+    faults.choose = () => 'before';
+    const stop = new AbortController();
+    const gets = Array.from({ length: 200 }, () => bucket.get('key', { signal: stop.signal }));
+    await turn();
+    await clock.advance(10_000);
+    const attempts = monitor.outage?.attempts ?? 0;
+    await clock.advance(10_000);
+    const tried = (monitor.outage?.attempts ?? 0) - attempts;
+    assert.ok(tried >= 10 && tried <= 50, String(tried));
+    stop.abort(new Error('enough'));
+    for (const get of gets) await assert.rejects(get, /enough/);
+    assert.equal(clock.sleeping, 0);
+  });
+
+  test('repeat a call that alone fails ever more slowly, and no sooner than was asked', async () => {
+    const { clock, faults, bucket } = await world([]);
+    for (const key of ['bad', 'busy', 'good']) await bucket.put(key, body);
+    const tries = { bad: 0, busy: 0, good: 0 };
+    const detail = { retryAfterMs: 5000 };
+    faults.delay = async (_operation, key) => {
+      tries[key as keyof typeof tries] += 1;
+      if (key === 'bad') throw new StorageError('unavailable', 'no');
+      if (key === 'busy') throw new StorageError('unavailable', 'not now', { detail });
+    };
+    const stop = new AbortController();
+    const { signal } = stop;
+    const failing = ['bad', 'busy'].map((key) => bucket.get(key, { signal }));
+    for (let step = 0; step < 1000; step += 1) {
+      await bucket.get('good');
+      await clock.advance(20);
+    }
+    // Pauses of 0.1, 0.2, 0.4, 0.8 and 1 s, half of each by chance; and of 5 s at least.
+    assert.ok(tries.bad >= 20 && tries.bad <= 45, String(tries.bad));
+    assert.ok(tries.busy >= 3 && tries.busy <= 4, String(tries.busy));
+    stop.abort(new Error('enough'));
+    for (const get of failing) await assert.rejects(get, /enough/);
+  });
+
+  test('do not take the answers of a full store for room', async () => {
+    const { clock, faults, bucket } = await world([]);
+    let isFull = true;
+    let puts = 0;
+    faults.choose = (operation) => {
+      if (operation === 'put') puts += 1;
+      return operation === 'put' && isFull ? 'full' : 'none';
+    };
+    const all = Promise.all([1, 2, 3, 4, 5].map((index) => bucket.put(`key${index}`, body)));
+    for (let step = 0; step < 1000; step += 1) {
+      await bucket.list({ prefix: '', limit: 1 });
+      await clock.advance(10);
+    }
+    assert.ok(puts < 40, String(puts));
+    isFull = false;
+    await clock.advance(1300);
+    await all;
+    assert.ok(puts < 47, String(puts));
+  });
+
+  test('go on with what was away as soon as the store answers that it is full', async () => {
+    const { clock, faults, monitor, bucket } = await world([]);
+    await bucket.put('key', body);
+    faults.choose = () => 'before';
+    const get = bucket.get('key');
+    await turn();
+    await clock.advance(60_000);
+    // The next turn is half a second away at least.
+    for (const { attempts = 0 } = monitor.outage ?? {}; monitor.outage?.attempts === attempts; )
+      await clock.advance(10);
+    faults.choose = (operation) => (operation === 'put' ? 'full' : 'none');
+    const stop = new AbortController();
+    const put = bucket.put('other', body, { signal: stop.signal });
+    await clock.advance(100);
+    await get;
+    stop.abort(new Error('enough'));
+    await assert.rejects(put, /enough/);
   });
 
   test('wait for room in a full store', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { isStorageError } from '../../../src/core/errors.ts';
+import { isStorageError, StorageError } from '../../../src/core/errors.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 import type { Registry, Transaction } from '../../../src/ports/registry.ts';
@@ -12,6 +12,7 @@ import { type Fault, faultyRegistry, impatientClock } from '../../support/faulty
 import { quietLog } from '../../support/quiet-log.ts';
 
 const put = (key: string, value: string) => ({ key, put: Buffer.from(value) });
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 const isCode = (code: 'fenced' | 'unavailable') => (error: unknown) => isStorageError(error, code);
 
 /** A store, and registries on it whose faults are chosen in advance or by chance. */
@@ -176,6 +177,95 @@ describe('a registry that is waited for', () => {
       log.lines.map(({ level, message }) => `${level} ${message}`),
       ['warn registry does not answer', 'info registry answers again'],
     );
+  });
+
+  test('goes on with all calls and watches when any is answered', async () => {
+    const world = new World();
+    let isAway = true;
+    const faulty = faultyRegistry(world.plain, () => (isAway ? 'refused' : 'none'));
+    const { clock, log } = world;
+    const registry = withRetry(faulty, { clock, log, random: seededRandom(1) }, 'a');
+    await world.plain.transact({ compares: [], writes: [put('k', '1')] });
+    const stop = new AbortController();
+    const watching = registry
+      .watch(prefixRange('k'), 0, { signal: stop.signal })
+      [Symbol.asyncIterator]();
+    const told = watching.next();
+    const calls = Promise.all([
+      ...Array.from({ length: 50 }, () => registry.get('k')),
+      ...Array.from({ length: 50 }, () =>
+        registry.transact({ compares: [], writes: [put('j', '')] }),
+      ),
+    ]);
+    await turn();
+    await clock.advance(30_000);
+    isAway = false;
+    await registry.get('k');
+    await clock.advance(300);
+    await Promise.all([calls, told]);
+    const end = watching.next();
+    stop.abort(new Error('enough'));
+    await assert.rejects(end, /enough/);
+  });
+
+  test('tells by a watch that it answers, and is not asked at the pace of others', async () => {
+    const world = new World();
+    const { clock, log } = world;
+    let tries = 0;
+    let isAway = true;
+    const partly: Registry = {
+      ...faultyRegistry(world.plain, () => 'none'),
+      async get(key) {
+        tries += 1;
+        if (isAway) throw new StorageError('unavailable', 'not this one');
+        return world.plain.get(key);
+      },
+    };
+    const registry = withRetry(partly, { clock, log, random: seededRandom(1) }, 'a');
+    const watching = registry.watch(prefixRange('k'), 0)[Symbol.asyncIterator]();
+    const one: Transaction = { compares: [], writes: [put('k', '1')] };
+    const told = watching.next();
+    const waiting = registry.get('j');
+    await turn();
+    await clock.advance(30_000);
+    // The next turn is half a second away at least.
+    for (const before = tries; tries === before; ) await clock.advance(10);
+    const before = tries;
+    await world.plain.transact(one);
+    await told;
+    await clock.advance(100);
+    assert.ok(tries > before);
+    for (let step = 0; step < 1000; step += 1) {
+      await registry.range(prefixRange('k'));
+      await clock.advance(20);
+    }
+    // Pauses of 1 s at last, half of each by chance.
+    assert.ok(tries - before <= 50, String(tries - before));
+    isAway = false;
+    await clock.advance(1500);
+    await waiting;
+  });
+
+  test('is not hammered by many who wait', async () => {
+    const world = new World();
+    let tries = 0;
+    const faulty = faultyRegistry(world.plain, () => {
+      tries += 1;
+      return 'refused';
+    });
+    const { clock, log } = world;
+    const registry = withRetry(faulty, { clock, log, random: seededRandom(1) }, 'a');
+    const stop = new AbortController();
+    const { signal } = stop;
+    const waiting = Array.from({ length: 200 }, () => registry.get('k', { signal }));
+    await turn();
+    await clock.advance(10_000);
+    tries = 0;
+    await clock.advance(10_000);
+    assert.ok(tries >= 10 && tries <= 50, String(tries));
+    stop.abort(new Error('enough'));
+    for (const call of waiting) await assert.rejects(call, /enough/);
+    assert.equal(clock.sleeping, 0);
   });
 
   test('waits no longer than its signal', async () => {
