@@ -40,10 +40,8 @@ export function areStarts(starts: readonly TenureStart[]): boolean {
   return starts.length <= tenureStartsMax && starts.every(isNext);
 }
 
-/** No tenure after its own has begun with less. Where that is forgotten it is not said. */
+/** No tenure after its own has begun with less. Of what came before all that are known it is not said. */
 export function isThere(starts: readonly TenureStart[], { epoch, number }: Change): boolean {
   const next = starts.findIndex((start) => start.epoch > epoch);
-  if (next < 0) return true;
-  if (next === 0 && starts.length === tenureStartsMax) return false;
-  return (starts[next] as TenureStart).after >= number;
+  return next < 0 || (next > 0 && (starts[next] as TenureStart).after >= number);
 }

@@ -47,6 +47,14 @@ describe('a change of an object', () => {
     );
   });
 
+  test('is not said to be there where what has lost it is forgotten, and so is some of what came then', () => {
+    const one = { lost: 0, made: 1 };
+    const many = Array.from({ length: tenureStartsMax + 1 }, () => one);
+    const { starts, made } = live([one, { lost: 1, made: 1 }, ...many, { lost: 2, made: 0 }]);
+    assert.ok(starts.length < tenureStartsMax);
+    assert.equal(isThere(starts, made[0] as Change), false);
+  });
+
   test('of the last tenures is there whatever is forgotten', () => {
     const always = Array.from({ length: 40 }, () => ({ lost: 0, made: 1 }));
     const { starts, made } = live(always);
