@@ -56,8 +56,6 @@ export class SimNetwork {
   slowMs = 0;
   /** That a call breaks its connection, from 0 to 1. */
   trouble = 0;
-  /** Messages that were handled and whose answers were lost. */
-  lostAnswers = 0;
 
   constructor(scheduler: Scheduler, random: Random, coverage: Coverage) {
     this.#scheduler = scheduler;
@@ -157,7 +155,6 @@ export class SimNetwork {
     }
     const answer = (act: () => void) => {
       if (this.isCut(place.host, from)) {
-        this.lostAnswers += 1;
         this.#coverage.met(step, 'cut link');
         return fail(silenceMs, silent);
       }

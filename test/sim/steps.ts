@@ -118,6 +118,17 @@ function misfortune(world: SimWorld, step: Misfortune): void {
     names.add(name);
     later(() => names.delete(name));
   };
+  /** What it is without faults comes back, whoever has changed it meanwhile. */
+  const change = <K extends string, V extends number | boolean>(
+    of: Record<K, V>,
+    what: K,
+    to: V,
+  ) => {
+    of[what] = to;
+    later(() => {
+      of[what] = (typeof to === 'boolean' ? false : 0) as V;
+    });
+  };
   switch (step.do) {
     case 'kill':
     case 'cutPower':
@@ -157,52 +168,27 @@ function misfortune(world: SimWorld, step: Misfortune): void {
     case 'cutStore':
       return during(faults.deafTo, step.host);
     case 'registryAway':
-    case 'registryForgets': {
-      const fault = step.do === 'registryAway' ? 'isAway' : 'forgets';
-      registryFaults[fault] = true;
-      return later(() => {
-        registryFaults[fault] = false;
-      });
-    }
+      return change(registryFaults, 'isAway', true);
+    case 'registryForgets':
+      return change(registryFaults, 'forgets', true);
     case 'storeAway':
-    case 'storeFull': {
-      const fault = step.do === 'storeAway' ? 'isAway' : 'isFull';
-      faults[fault] = true;
-      return later(() => {
-        faults[fault] = false;
-      });
-    }
+      return change(faults, 'isAway', true);
+    case 'storeFull':
+      return change(faults, 'isFull', true);
     case 'storeFlips':
-      faults.flips = step.chance;
-      return later(() => {
-        faults.flips = 0;
-      });
+      return change(faults, 'flips', step.chance);
     case 'staleStore':
-      faults.staleMs = step.ms;
-      return later(() => {
-        faults.staleMs = 0;
-      });
+      return change(faults, 'staleMs', step.ms);
     case 'registryTrouble':
+      return change(registryFaults, 'trouble', step.chance);
     case 'storeTrouble':
-    case 'networkTrouble': {
-      const troubled = {
-        registryTrouble: registryFaults,
-        storeTrouble: faults,
-        networkTrouble: network,
-      }[step.do];
-      troubled.trouble = step.chance;
-      return later(() => {
-        troubled.trouble = 0;
-      });
-    }
+      return change(faults, 'trouble', step.chance);
+    case 'networkTrouble':
+      return change(network, 'trouble', step.chance);
     case 'slowNetwork':
-    case 'slowStore': {
-      const slowed = step.do === 'slowStore' ? faults : network;
-      slowed.slowMs = step.ms;
-      return later(() => {
-        slowed.slowMs = 0;
-      });
-    }
+      return change(network, 'slowMs', step.ms);
+    case 'slowStore':
+      return change(faults, 'slowMs', step.ms);
     case 'jumpClock':
       world.host(step.host).clockFaults.wallOffsetMs += step.ms;
       return;
