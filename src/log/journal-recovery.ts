@@ -9,6 +9,7 @@
  *   header unreadable, durable             what was acknowledged is lost: not served
  */
 
+import { closing } from '../core/closing.ts';
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { RecordHeader } from '../format/journal-record.ts';
@@ -224,10 +225,6 @@ async function scanBehind(
     const record = await readRecord(reader, checksum, file, offset);
     if (record?.header.tag === tag) durable = Math.max(durable, record.header.durableSequence);
   }
-}
-
-function closing<T extends { close(): Promise<void> }>(value: T): AsyncDisposable & { value: T } {
-  return { value, [Symbol.asyncDispose]: () => value.close() };
 }
 
 const windowBytes = 4 * limits.requestBytesMax;

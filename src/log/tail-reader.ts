@@ -3,6 +3,7 @@
  * when the journal is closed as well. Where it has come is remembered, and nothing is held open.
  */
 
+import { closing } from '../core/closing.ts';
 import type { Disk } from '../ports/disk.ts';
 import { journalFileName, readAt } from './journal-file.ts';
 import type { Journal } from './journal.ts';
@@ -49,12 +50,8 @@ export class TailReader {
       },
       // By name: a journal that is closed reads no more.
       read: async (number: number, offset: number, into: Uint8Array) => {
-        const file = disk.open(`${folder}/${journalFileName(number)}`, 'read');
-        try {
-          return await readAt(file, offset, into);
-        } finally {
-          await file.close();
-        }
+        await using file = closing(disk.open(`${folder}/${journalFileName(number)}`, 'read'));
+        return await readAt(file.value, offset, into);
       },
     };
     return new JournalFollower(source, afterSequence, yieldTurn);

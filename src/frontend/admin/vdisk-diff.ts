@@ -1,5 +1,6 @@
 /** What differs between two snapshots of a vDisk, or between one and the vDisk as it is now. */
 
+import { closing } from '../../core/closing.ts';
 import { StorageError } from '../../core/errors.ts';
 import type { ObjectId } from '../../core/units.ts';
 import type { Checksum } from '../../ports/checksum.ts';
@@ -71,7 +72,7 @@ export class VdiskDiff {
     await using before = closing(await view(id, earlier));
     await using after = closing(await view(id, later.record));
     try {
-      yield* this.#compare(id, [earlier, before.view], [later.record, after.view]);
+      yield* this.#compare(id, [earlier, before.value], [later.record, after.value]);
     } catch (error) {
       if (!later.lost.aborted) throw error;
       const why = 'the registry was away for too long, and what was compared is gone: ask again';
@@ -124,10 +125,6 @@ interface Kept extends AsyncDisposable {
 }
 
 const keptAnyway = { lost: new AbortController().signal, async [Symbol.asyncDispose]() {} };
-
-function closing(view: SnapshotView): { readonly view: SnapshotView } & AsyncDisposable {
-  return { view, [Symbol.asyncDispose]: () => view.close() };
-}
 
 function stateOf({ name, createdNs }: SnapshotRecord, { sizeBytes }: SnapshotView): DiffState {
   const state = { createdNs: String(createdNs), sizeBytes };
