@@ -136,7 +136,7 @@ export const routerMutants: readonly Mutant[] = [
     changes: [
       {
         file: 'router/peers/request-order.ts',
-        find: 'sender.older ? sender.older.then(action) : action()',
+        find: 'batch.older ? batch.older.then(action) : action()',
         put: 'action()',
       },
     ],

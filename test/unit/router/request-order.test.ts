@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
-import { hostId } from '../../../src/core/units.ts';
+import { hostId, objectId } from '../../../src/core/units.ts';
 import { RequestOrder } from '../../../src/router/peers/request-order.ts';
 
 const a = hostId('a');
 const turn = () => new Promise((resolve) => setImmediate(resolve));
-const at = (session: number, generation: number) => ({ session, generation });
+const [id, otherId] = [objectId('6'.repeat(32)), objectId('7'.repeat(32))];
+const at = (session: number, generation: number, of = id) => ({ id: of, session, generation });
 
 /** An action that ends when it is told to, and notes when it began. */
 function held(began: string[], name: string) {
@@ -49,6 +50,21 @@ describe('attempts of one sender', () => {
     assert.deepEqual(began, ['old', 'middle', 'late']);
   });
 
+  test('of two hosts that wait for each other go on where they are of other objects', async () => {
+    const [here, there] = [new RequestOrder(), new RequestOrder()];
+    const b = hostId('b');
+    const fetched = Promise.withResolvers<void>();
+    const opened = Promise.withResolvers<void>();
+    // Each host has a request of the other under way, and asks that one something newer for it.
+    const moved = here.run(a, at(1, 0), () => fetched.promise);
+    const held = there.run(b, at(1, 0, otherId), () => opened.promise);
+    const asking = [
+      there.run(b, at(1, 1), () => fetched.resolve()),
+      here.run(a, at(2, 0, otherId), () => opened.resolve()),
+    ];
+    await Promise.all([moved, held, ...asking]);
+  });
+
   test('that come after a newer one are refused, of whatever session', async () => {
     const order = new RequestOrder();
     await order.run(a, at(5, 3), () => {});
@@ -57,6 +73,7 @@ describe('attempts of one sender', () => {
         async () => order.run(a, old, () => assert.fail('it ran')),
         (error) => isStorageError(error, 'unavailable'),
       );
+    await assert.rejects(async () => order.run(a, at(5, 2, otherId), () => {}), /later attempt/);
     await order.run(a, at(6, 0), () => {});
     await order.run(hostId('b'), at(1, 0), () => {});
   });
