@@ -194,8 +194,7 @@ export class ObjectRecords {
 
   /**
    * Makes the object of a host that is gone this host's. False where the record has changed
-   * meanwhile, or the host is back. `unavailable` where this host may not take it. A copy on this
-   * host takes no more records once this is called.
+   * meanwhile, or the host is back. `unavailable` where this host may not take it.
    */
   async take(record: ObjectRecord, host: HostId, guard: readonly Compare[] = []): Promise<boolean> {
     const { id, owner, kind, tail } = record;

@@ -197,15 +197,13 @@ export class Ownership {
     return outcome === 'done';
   }
 
-  /** The copy here takes no more records from the moment on that it may become the volume. */
   async #take(record: ObjectRecord, lease: HostLease): Promise<boolean> {
-    const { host, records, replicas, ssd } = this.#deps;
+    const { host, records, ssd } = this.#deps;
     const { id, kind, tail } = record;
     const failure = ssd.failure();
     // Where all is on the backend, it can be passed on at once.
     if (failure !== undefined && kind === 'volume' && tail !== 'backend')
       throw hasFailed('unavailable', failure, `object ${id} waits for ${whoHas(record)}`);
-    if (typeof tail === 'object' && tail.host === host) await replicas.seal(id, tail.copy);
     return records.take(record, host, lease.guard);
   }
 

@@ -42,8 +42,9 @@ export class RecordRules {
       if (key.startsWith('hv')) return checkHead(old, put, store.get(key)?.value, this.#checksum);
       if (!key.startsWith('o')) return undefined;
       const next = decodeObject(old.id, put, 0);
-      if (next.owner === host && next.epoch > old.epoch && typeof old.tail === 'object')
-        if (old.tail.host === host) taken.push(`${old.id} ${old.tail.copy}`);
+      const isClaimed = old.owner === host && next.owner === host && next.epoch > old.epoch;
+      if (isClaimed && typeof old.tail === 'object' && old.tail.host === host)
+        taken.push(`${old.id} ${old.tail.copy}`);
       return checkRecord(host, old, next, (other) => !!store.get(`H${other}`));
     });
     const wrong = checks.find((check) => check !== undefined);

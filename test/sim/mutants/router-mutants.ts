@@ -114,7 +114,7 @@ export const routerMutants: readonly Mutant[] = [
     changes: [
       {
         file: 'router/ownership.ts',
-        find: 'await replicas.seal(id, tail.copy);',
+        find: 'await replicas.seal(record.id, tail.copy);',
         put: 'void replicas;',
       },
     ],
