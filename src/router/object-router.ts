@@ -412,8 +412,15 @@ export class ObjectRouter implements Objects {
       await this.#leaveToOthers(object);
       await object.close();
     });
-    if ((await within(clock, closeMsMax, closed)) === 'late') {
-      log.error({ object: id, kind: object.kind() }, 'changes since the last flush are lost');
+    try {
+      if ((await within(clock, closeMsMax, closed)) === 'late') {
+        log.error({ object: id, kind: object.kind() }, 'changes since the last flush are lost');
+        await object.abandon();
+      }
+    } catch (error) {
+      // Its tenure may have ended just now: whoever has the next one goes on.
+      if (!isStorageError(error)) throw error;
+      log.error({ object: id, error: describeError(error) }, 'object could not be flushed');
       await object.abandon();
     }
     this.#end(id, entry);

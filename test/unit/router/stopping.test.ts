@@ -2,13 +2,23 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { objectId } from '../../../src/core/units.ts';
+import { hostId, objectId } from '../../../src/core/units.ts';
 import { ClusterWorld } from '../../support/cluster-world.ts';
 
 const id = objectId('5'.repeat(32));
 const blockBytes = 4096;
 const block = (value: number) => new Uint8Array(blockBytes).fill(value);
 const soon = (ms = 1) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test('a host stops in good order although a tenure of its own has ended', async () => {
+  await using world = new ClusterWorld();
+  const a = await world.host('a');
+  await a.router.create(id, 'file');
+  await (await a.router.open(id)).write(0, block(1));
+  await world.records.claim(id, hostId('a'));
+  await a.router.close();
+  await a.stop();
+});
 
 for (const kind of ['volume', 'file'] as const)
   describe(`a ${kind} whose owner stops`, () => {
