@@ -259,7 +259,10 @@ export class RoutedObject implements ObjectHandle {
       backing.lease.assertFresh();
       return value;
     } catch (error) {
-      if (this.#isClosed || !isReroutable(backing, error)) throw error;
+      if (this.#isClosed || !isReroutable(backing, error)) {
+        if (!this.#isClosed) backing.lease.assertFresh();
+        throw error;
+      }
       await this.#reroute(backing);
       return this.serve(request, endBytes);
     }
@@ -288,7 +291,7 @@ export class RoutedObject implements ObjectHandle {
       } catch (error) {
         const metChange = backing.where === 'here' && isStorageError(error, 'busy');
         if (metChange) continue;
-        if (this.#isClosed || !isReroutable(backing, error)) throw error;
+        if (!(await this.#isToBeMadeAgain(backing, error))) throw error;
         await this.#reroute(backing);
       }
     }
@@ -355,7 +358,7 @@ export class RoutedObject implements ObjectHandle {
       if (!backing.lease.isFresh()) await backing.lease.fresh();
       return this.#noted(what, backing, value);
     } catch (error) {
-      if (this.#isClosed || !isReroutable(backing, error)) throw error;
+      if (!(await this.#isToBeMadeAgain(backing, error))) throw error;
       return this.#runLater(what, request);
     }
   }
@@ -391,10 +394,24 @@ export class RoutedObject implements ObjectHandle {
         else if (what !== 'look') this.#deps.noteForwarded(what, backing);
         return backing.where === 'here' ? this.#noted(what, backing, value) : value;
       } catch (error) {
-        if (this.#isClosed || !isReroutable(backing, error)) throw error;
+        if (!(await this.#isToBeMadeAgain(backing, error))) throw error;
         await this.#reroute(backing);
       }
     }
+  }
+
+  /**
+   * Nor is a failure believed before it is known that nobody can have taken the object: what was read may
+   * have been deleted by who serves it now.
+   */
+  async #isToBeMadeAgain(backing: Backing, error: unknown): Promise<boolean> {
+    if (this.#isClosed) return false;
+    if (isReroutable(backing, error)) return true;
+    if (backing.where === 'there' || backing.lease.isFresh()) return false;
+    return backing.lease.fresh().then(
+      () => false,
+      () => true,
+    );
   }
 
   /** Its owner is looked up anew, where that is another host as far as is known here. */

@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import { isStorageError, StorageError } from '../../../src/core/errors.ts';
 import { hostId, objectId } from '../../../src/core/units.ts';
 import { peerKind } from '../../../src/format/peer-message.ts';
+import type { Backing } from '../../../src/router/backing.ts';
 import { RoutedObject } from '../../../src/router/routed-object.ts';
 import { ClusterWorld } from '../../support/cluster-world.ts';
 import { quietLog } from '../../support/quiet-log.ts';
@@ -17,15 +18,21 @@ const block = (value: number) => new Uint8Array(blockBytes).fill(value);
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** An object that this host drives, and its lease. */
-async function driven() {
+async function driven(
+  resolve: () => Promise<Backing> = () => assert.fail('nobody else serves it'),
+) {
   const objects = memoryObjects();
   await objects.create(id, 'volume');
   const changes = { last: 0, starts: [] };
   const object = Object.assign(await objects.open(id), { epoch: 1, changes });
   const lease = {
     isKept: true,
+    isLost: false,
     isFresh: () => lease.isKept,
-    fresh: async () => {},
+    fresh: async () => {
+      if (lease.isLost) throw new StorageError('fenced', 'the lease is lost');
+      lease.isKept = true;
+    },
     guard: [],
     assertFresh() {
       if (!lease.isKept) throw new StorageError('unavailable', 'the lease may have run out');
@@ -35,15 +42,47 @@ async function driven() {
     id,
     { where: 'here', object, kind: 'volume', tenure: tenureOf(id, 1), lease },
     {
-      resolve: () => assert.fail('nobody else serves it'),
+      resolve,
       promote: () => assert.fail('it is a volume'),
       noteForwarded: () => assert.fail('it is here'),
       host: hostId('a'),
       log: quietLog(),
     },
   );
-  return { routed, lease };
+  return { routed, lease, object };
 }
+
+describe('a request that fails while the lease may have run out', () => {
+  /** What it reads is not there any more, and is only found missing when the lease is stale. */
+  async function failing(resolve?: () => Promise<Backing>) {
+    const here = await driven(resolve);
+    const { lease, object } = here;
+    object.read = async () => {
+      await turn();
+      lease.isKept = false;
+      throw new StorageError('corrupt', 'a segment is missing');
+    };
+    return here;
+  }
+  const isCorrupt = (error: unknown) => isStorageError(error, 'corrupt');
+
+  test('is made again where another tenure has begun', async () => {
+    const { routed, lease } = await failing(async () => (await driven()).routed.backing);
+    lease.isLost = true;
+    assert.equal(await routed.read(0, block(0)), 0);
+  });
+
+  test('fails where the lease was kept', async () => {
+    const { routed } = await failing();
+    await assert.rejects(async () => routed.read(0, block(0)), isCorrupt);
+  });
+
+  test('tells another host to look for who serves the object', async () => {
+    const { routed } = await failing();
+    const read = async () => routed.serve((inner) => inner.read(0, block(0)));
+    await assert.rejects(read, (error) => isStorageError(error, 'unavailable'));
+  });
+});
 
 describe('a request of another host', () => {
   test('is served at once where nothing has to be waited for', async () => {
