@@ -84,10 +84,10 @@ export class MemoryContent {
     this.#takeUpTo(mark);
   }
 
-  damage(offset: number, length: number): void {
+  /** Becomes what nobody wrote there, as far as it goes. */
+  damage(offset: number, wrong: Uint8Array): void {
     for (const bytes of [this.#current.view, this.#durable.view])
-      for (let at = offset; at < Math.min(offset + length, bytes.length); at += 1)
-        bytes[at] = (bytes[at] as number) ^ 0x40;
+      if (offset < bytes.length) bytes.set(wrong.subarray(0, bytes.length - offset), offset);
   }
 
   /** As it may be found after a power cut: each unsynced change survived, was lost or was torn. */

@@ -189,7 +189,18 @@ export class MemoryDisk implements Disk {
   flip(path: string, offset: number, length = 1): void {
     const content = this.#files.get(path);
     if (!content) throw new StorageError('not_found', 'no such file');
-    content.damage(offset, length);
+    const bytes = content.bytes.slice(offset, offset + length);
+    content.damage(
+      offset,
+      bytes.map((byte) => byte ^ 0x40),
+    );
+  }
+
+  /** What belongs elsewhere was written there. */
+  misdirect(path: string, offset: number, bytes: Uint8Array): void {
+    const content = this.#files.get(path);
+    if (!content) throw new StorageError('not_found', 'no such file');
+    content.damage(offset, bytes);
   }
 
   assertWorks(operation: 'open' | 'read' | 'write', path: string): void {

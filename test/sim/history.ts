@@ -61,6 +61,16 @@ export interface Span {
 }
 
 const never = Number.POSITIVE_INFINITY;
+/** Read of a unit that is damaged, and is refused. */
+export const unreadable = -1;
+
+/** The first unit that was read twice and is not the same; -1: none. */
+export function differentUnit(values: readonly number[], others: readonly number[]): number {
+  return values.findIndex((value, unit) => {
+    const other = others[unit] as number;
+    return value !== other && value !== unreadable && other !== unreadable;
+  });
+}
 
 export class History {
   readonly name: string;
@@ -165,6 +175,7 @@ export class History {
     for (let index = 0; index < count; index += 1) {
       const unit = first + index;
       const value = values[index] as number;
+      if (value === unreadable) continue;
       const possible = this.#entriesOf(unit, value);
       const seen = possible.filter(({ over }) => over > began);
       if (seen.length === 0) throw new Violation(this.#unlikely(unit, value, possible.length > 0));
@@ -190,10 +201,10 @@ export class History {
   /**
    * The host goes on with what it has: an owner that is back before others have taken the volume, or the
    * host of a copy whose owner is gone. If it has been through a power cut, that lacks what was not
-   * synced and what nobody has flushed.
+   * synced and what nobody has flushed; where a record may be missing, what came behind it.
    */
-  recoveredBy(host: string): void {
-    this.#risk(({ lostOn }) => lostOn.has(host));
+  recoveredBy(host: string, mayLackRecord = false): void {
+    this.#risk(({ lostOn }) => mayLackRecord || lostOn.has(host));
   }
 
   /**
@@ -203,6 +214,16 @@ export class History {
   cutPower(host: string, holders: readonly string[]): void {
     for (const { lostOn } of [...this.#unflushed, ...this.#underWay]) lostOn.add(host);
     this.#risk(({ lostOn }) => holders.every((holder) => lostOn.has(holder)));
+  }
+
+  /** An administrator goes on without what hosts have that are gone, synced or not; a flush may say so. */
+  givenUp(): void {
+    this.crashes += 1;
+    this.#crashed ??= this.#scheduler.tick();
+    for (const { write } of this.#units.flat()) {
+      this.#atRisk.add(write);
+      write.mayBeTold = true;
+    }
   }
 
   #risk(isAtRisk: (write: Write) => boolean): void {
@@ -218,6 +239,7 @@ export class History {
     let lost: Write | undefined;
     let kept: Write | undefined;
     for (const [unit, value] of values.entries()) {
+      if (value === unreadable) continue;
       const possible = this.#entriesOf(unit, value);
       const found = possible.at(-1)?.write;
       if (!found) throw new Violation(this.#unlikely(unit, value, false));
@@ -248,6 +270,7 @@ export class History {
     let missing: Write | undefined;
     let newest: Write | undefined;
     for (const [unit, value] of values.entries()) {
+      if (value === unreadable) continue;
       const possible = this.#entriesOf(unit, value);
       const seen = possible.findLast(({ over, write }) => over > began && write.began < ended);
       if (!seen)
@@ -275,6 +298,7 @@ export class History {
   replaced(values: readonly number[], began: number): void {
     const now = this.#scheduler.tick();
     for (const [unit, value] of values.entries()) {
+      if (value === unreadable) continue;
       const write: Write = { value, began, ended: now, lostOn: new Set() };
       // What a host sent before it died may still come.
       for (const entry of this.#units[unit] as Entry[])
@@ -295,6 +319,7 @@ export class History {
     const now = this.#scheduler.tick();
     for (const write of this.#atRisk) this.#hidden.add(write);
     for (const [unit, value] of values.entries()) {
+      if (value === unreadable) continue;
       const found = this.#entriesOf(unit, value).at(-1);
       if (found) this.#hidden.delete(found.write);
       if (found) found.over = never;

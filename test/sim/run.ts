@@ -12,7 +12,7 @@
 
 import { parseArgs } from 'node:util';
 import { seededRandom } from '../../src/platform/random.ts';
-import { planOf } from './plan.ts';
+import { planOf } from './planner.ts';
 import { tableOf } from './protocol.ts';
 import type { SeedResult } from './seed.ts';
 import { runSeed } from './seed.ts';

@@ -3,7 +3,7 @@
 import { seededRandom } from '../../src/platform/random.ts';
 import { letWorldsGo } from './any-signal.ts';
 import type { Plan } from './plan.ts';
-import { planOf } from './plan.ts';
+import { planOf } from './planner.ts';
 import type { Coverage } from './protocol.ts';
 import { SimWorld } from './world.ts';
 

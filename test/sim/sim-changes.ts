@@ -1,6 +1,6 @@
 /** Changes of a disk as a whole, by an administrator: nothing else of it is under way meanwhile. */
 
-import { Violation } from './history.ts';
+import { differentUnit, Violation } from './history.ts';
 import type { KeptState, SimDisk } from './sim-disk.ts';
 import type { SimHost } from './sim-host.ts';
 import { isRefusal } from './sim-user.ts';
@@ -28,7 +28,7 @@ export function rollBack(world: SimWorld, disk: SimDisk, host: SimHost, kept: Ke
     if (outcome === 'unknown') disk.history.mayBeReplaced(kept.values ?? []);
     if (refusal !== undefined && !isRefusal(refusal)) throw refusal as Error;
     const values = await disk.readAll(() => world.anyHost());
-    const different = values.findIndex((value, unit) => value !== kept.values?.[unit]);
+    const different = differentUnit(values, kept.values ?? []);
     if (different < 0) disk.history.replaced(values, began);
     else if (refusal === undefined && outcome !== 'unknown')
       throw new Violation(`unit ${different}: ${values[different]} is not what ${kept.name} has`);
@@ -40,7 +40,7 @@ export function rollBack(world: SimWorld, disk: SimDisk, host: SimHost, kept: Ke
 /** What an administrator was told is durable. */
 export function grow(world: SimWorld, disk: SimDisk, host: SimHost, by: number): void {
   const { daemon } = host;
-  if (!daemon || disk.isGone || disk.isBusy) return;
+  if (!daemon || disk.isGone || disk.isBusy || disk.holders.mayBeGivenUp) return;
   disk.unitsAsked = Math.max(disk.unitsAsked, disk.history.unitCount) + by;
   const units = disk.unitsAsked;
   const query = new URLSearchParams({ path: disk.path, size: String(units * disk.strideBytes) });

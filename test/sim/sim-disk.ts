@@ -5,12 +5,12 @@ import { isStorageError } from '../../src/core/errors.ts';
 import type { Ino, ObjectId } from '../../src/core/units.ts';
 import type { WharfFileSystem } from '../../src/frontend/filesystem.ts';
 import { findPath } from '../../src/frontend/admin/vdisks.ts';
-import { decodeObject } from '../../src/registry/object-records.ts';
 import type { RoutedObject } from '../../src/router/routed-object.ts';
 import type { History, Span } from './history.ts';
-import { Violation } from './history.ts';
+import { differentUnit, unreadable, Violation } from './history.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
-import { hostNames } from './plan.ts';
+import { Holders } from './sim-holders.ts';
+import { Rot } from './sim-rot.ts';
 import { isRefusal, use } from './sim-user.ts';
 import type { SimWorld } from './world.ts';
 import { stamped, valuesOf } from './stamps.ts';
@@ -47,15 +47,11 @@ export class SimDisk {
   readonly #opened = new WeakMap<Daemon, Promise<Ino>>();
   /** As large as anybody has asked for, whether or not that came about. */
   unitsAsked = 0;
-  #epoch = 0;
-  #owner = '';
-  #copy = '';
-  /** The host whose SSD alone has the last changes, and those whose it was. */
-  #alone = '';
-  readonly #aloneUntilMs = new Map<string, number>();
   /** The disk is looked through, or changes as a whole: no request begins. */
   #isHeld = false;
   isGone = false;
+  readonly holders: Holders;
+  readonly rot = new Rot();
 
   constructor(
     world: SimWorld,
@@ -68,6 +64,7 @@ export class SimDisk {
     this.number = number;
     this.strideBytes = strideBytes;
     this.history = history;
+    this.holders = new Holders(world, id, history, () => this.#recover());
   }
 
   get #stamp() {
@@ -205,7 +202,7 @@ export class SimDisk {
     const values = await this.valuesAt(daemon, path, kept.units);
     if (!kept.values && !kept.isAnyState)
       kept.span = this.history.checkSnapshot(values, kept.began, kept.ended);
-    const changed = kept.values?.findIndex((value, unit) => value !== values[unit]) ?? -1;
+    const changed = kept.values ? differentUnit(kept.values, values) : -1;
     if (changed >= 0)
       throw new Violation(
         `snapshot ${kept.name} of ${this.path}, unit ${changed}: was ${kept.values?.[changed]}, ` +
@@ -255,7 +252,10 @@ export class SimDisk {
 
   /** Of a file that is as this disk is. */
   valuesAt(daemon: Daemon, path: string, units = this.history.unitCount): Promise<number[]> {
-    return use(daemon, path, (fileSystem, ino) => this.#readUnits(fileSystem, ino, 0, units));
+    const reading = use(daemon, path, (fileSystem, ino) =>
+      this.#readUnits(fileSystem, ino, 0, units),
+    );
+    return reading.catch((error: unknown) => this.#refused(error, 0, units));
   }
 
   async #readUnits(
@@ -265,16 +265,28 @@ export class SimDisk {
     count: number,
   ): Promise<number[]> {
     const { unitBytes } = this.history;
-    const atOnce = this.strideBytes === unitBytes ? count : 1;
+    const atOnce = this.strideBytes === unitBytes && !this.rot.isAny ? count : 1;
     const values: number[] = [];
     for (let unit = first; unit < first + count; unit += atOnce) {
       const into = new Uint8Array(atOnce * unitBytes);
-      const length = await fileSystem.read(ino, unit * this.strideBytes, into);
-      if (length !== into.length)
-        throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
-      values.push(...valuesOf(this.#stamp, unit, into));
+      try {
+        const length = await fileSystem.read(ino, unit * this.strideBytes, into);
+        if (length !== into.length)
+          throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
+        values.push(...valuesOf(this.#stamp, unit, into));
+      } catch (error) {
+        values.push(...this.#refused(error, unit, atOnce));
+      }
     }
     return values;
+  }
+
+  /** What is read where data are refused because they are damaged. */
+  #refused(error: unknown, first: number, count: number): number[] {
+    const { strideBytes, history } = this;
+    const bytes = (count - 1) * strideBytes + history.unitBytes;
+    if (!this.rot.explains(error, first * strideBytes, bytes)) throw error;
+    return Array.from({ length: count }, () => unreadable);
   }
 
   /** It stays open, as a VM's disk does, and is closed now and then. */
@@ -323,23 +335,18 @@ export class SimDisk {
     void daemon.process.died.then(over);
   }
 
-  /** Only where one SSD alone had the last changes, and that has failed since then. */
+  /** One SSD alone had the last changes and has failed since then, or what it has is damaged. */
   #isForSsd(error: unknown, sinceMs: number): boolean {
-    if (!isStorageError(error, 'failed')) return false;
-    this.#holders();
-    return [...this.#world.hosts.values()].some(
-      (host) =>
-        host.hadFailedSsd(sinceMs) &&
-        (this.#alone === host.id || (this.#aloneUntilMs.get(host.id) ?? -1) >= sinceMs),
-    );
+    if (this.rot.explains(error)) return true;
+    return isStorageError(error, 'failed') && this.holders.haveFailed(sinceMs);
   }
 
   /** Who answers by himself is the owner at that very moment. */
   #assertOwner({ stack: { router } }: Daemon, { id }: SimHost): void {
     const opened = router.opened(this.id) as RoutedObject | undefined;
-    const found = this.#world.registry.get(`o${this.id}`);
-    if (!opened?.isHere() || opened.isHeld || !found) return;
-    const { owner, epoch } = decodeObject(this.id, found.value, found.revision);
+    const { record } = this.holders;
+    if (!opened?.isHere() || opened.isHeld || !record) return;
+    const { owner, epoch } = record;
     if (owner !== id)
       throw new Violation(`${id} answers although ${owner} owns it, in epoch ${epoch}`);
   }
@@ -348,31 +355,8 @@ export class SimDisk {
     if (this.#world.isVerbose) this.#world.note(host.id, `${this.path}: ${what}`);
   }
 
-  #isSeenByOthers(owner: string): boolean {
-    return hostNames.some((name) => name !== owner && this.#world.registry.get(`H${name}`));
-  }
-
-  /** Who has what is acknowledged now, as the registry says; the owner first. */
+  /** Who has what is acknowledged now. */
   #holders(): string[] {
-    const found = this.#world.registry.get(`o${this.id}`);
-    if (!found) return [];
-    const { owner, epoch, tail } = decodeObject(this.id, found.value, found.revision);
-    const isCopied = typeof tail === 'object' && tail.host !== owner;
-    if (this.#alone !== '') this.#aloneUntilMs.set(this.#alone, this.#world.scheduler.nowMs);
-    this.#alone = isCopied || (tail === 'backend' && this.#isSeenByOthers(owner)) ? '' : owner;
-    const [isNew, wasOwner] = [epoch !== this.#epoch, owner === this.#owner];
-    [this.#epoch, this.#owner] = [epoch, owner];
-    if (isNew) {
-      this.history.tenureBegins();
-      // It goes on with what it has itself, or was given all that there is.
-      const hasCopy = typeof tail === 'object' && tail.host === owner;
-      if (hasCopy || wasOwner) this.history.recoveredBy(owner);
-      this.history.givenTo(owner);
-      this.#recover();
-    }
-    if (!isCopied) return [owner];
-    if (tail.copy !== this.#copy) this.history.givenTo(tail.host);
-    this.#copy = tail.copy;
-    return [owner, tail.host];
+    return this.holders.look();
   }
 }

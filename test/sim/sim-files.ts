@@ -90,8 +90,10 @@ export class SimFiles {
     const { ino } = await fileSystem.make(rootIno, name, { type: 'file', mode: 0o600 }, caller);
     await fileSystem.open(ino);
     await fileSystem.write(ino, 0, contentOf(version.value));
-    await fileSystem.flush(ino);
+    const isFlushed = await flushed(fileSystem.flush(ino));
     await fileSystem.release(ino);
+    // What was written may be lost: nobody gives it a name then.
+    if (!isFlushed) return;
     const to = { parent: rootIno, name: nameOf(file) };
     await fileSystem.rename({ parent: rootIno, name }, to, 'replace');
     this.#end(file, version, daemon);
@@ -140,6 +142,17 @@ export class SimFiles {
       if (other !== version && other.overMs === Number.POSITIVE_INFINITY)
         [other.overMs, other.overBy] = [nowMs, by];
   }
+}
+
+/** False where it says that something is lost. */
+export function flushed(flush: Promise<void>): Promise<boolean> {
+  return flush.then(
+    () => true,
+    (error: unknown) => {
+      if (isStorageError(error, 'failed')) return false;
+      throw error;
+    },
+  );
 }
 
 function isMissing(error: unknown): false {

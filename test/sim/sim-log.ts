@@ -10,6 +10,7 @@ import type { Ino } from '../../src/core/units.ts';
 import { fileName } from '../../src/core/units.ts';
 import { rootIno } from '../../src/ports/file-system.ts';
 import { Violation } from './history.ts';
+import { flushed } from './sim-files.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
 import type { SimWorld } from './world.ts';
 
@@ -50,10 +51,8 @@ export class SimLog {
       this.#lines.set(value, line);
       const text = Buffer.from(`${value}\n`.padStart(lineBytes));
       await fileSystem.write(ino, 0, new Uint8Array(text), { append: true });
-      await fileSystem.flush(ino).catch((error: unknown) => {
-        if (!isStorageError(error, 'failed')) throw error;
+      if (!(await flushed(fileSystem.flush(ino))))
         for (const other of this.#lines.values()) if (other.at === daemon) other.at = undefined;
-      });
       if (line.at) line.ended = this.#world.scheduler.tick();
       line.at = undefined;
       await fileSystem.release(ino);

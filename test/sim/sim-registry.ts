@@ -28,6 +28,10 @@ export interface RegistryFaults {
   trouble: number;
   /** It forgets what has changed whenever a watch begins. */
   forgets: boolean;
+  /** Hosts whose next transaction comes when they don't wait for it any more. */
+  readonly lateFrom: Set<string>;
+  /** Milliseconds that its answers, and what it tells of changes, may take longer. */
+  slowMs: number;
 }
 
 /** What all processes share. */
@@ -108,7 +112,7 @@ class Way {
     const { coverage, registryFaults } = this.#around;
     const process = this.#process;
     const { random, scheduler } = process;
-    const { isAway, deafTo, unheardBy, trouble } = registryFaults;
+    const { isAway, deafTo, unheardBy, trouble, slowMs } = registryFaults;
     const fate = random.fraction();
     const away = () => new StorageError('unavailable', 'the registry is away');
     const unknown = () =>
@@ -125,14 +129,17 @@ class Way {
         throw away();
       });
     return new Promise((resolve, reject) => {
-      const isLate = fate < trouble * 0.5;
-      const isLost = isLate || fate < trouble || unheardBy.has(this.#host);
-      const travelMs = isLate ? patienceMs * 2 * random.fraction() : 0.1 + fate * 0.5;
+      const isVeryLate = label === 'transact' && registryFaults.lateFrom.delete(this.#host);
+      const isLate = isVeryLate || fate < trouble * 0.5;
+      const backMs = 0.1 + fate * 0.5 + (slowMs > 0 ? random.fraction() ** 3 * slowMs : 0);
+      const isLost = isLate || fate < trouble || unheardBy.has(this.#host) || backMs > patienceMs;
+      const afterMs = isVeryLate ? patienceMs : 0;
+      const travelMs = isLate ? afterMs + patienceMs * 2 * random.fraction() : 0.1 + fate * 0.5;
       if (isLost) coverage.met(step, 'registry lost');
       // It happens at the registry, whatever becomes of who asked.
       scheduler.after(travelMs, `registry ${label}`, () => {
         const settle = settledBy(act, resolve, reject);
-        if (!isLost) process.later(0.1 + fate * 0.5, label, settle);
+        if (!isLost) process.later(backMs, label, settle);
       });
       if (isLost) process.later(patienceMs, `${label} lost`, () => reject(unknown()));
     });

@@ -21,6 +21,7 @@ import type { SimProcess } from './sim-process.ts';
 export const lateMsMax = 20_000;
 const connectMs = 3000;
 const flipsMax = 1;
+const tailShare = 0.05;
 
 export interface StoreFaults {
   isAway: boolean;
@@ -29,8 +30,9 @@ export interface StoreFaults {
   readonly deafTo: Set<string>;
   /** Of each call, from 0 to 1. */
   trouble: number;
-  /** Milliseconds that a call may take longer. */
+  /** Milliseconds that a call may take longer, and that a few of them do at all times. */
   slowMs: number;
+  readonly tailMs: number;
   conditionalPut: ConditionalPut;
   /** How old a listing may be. */
   staleMs: number;
@@ -191,7 +193,8 @@ function travel<T>(
   if (fate < trouble * 0.4) return refuse(2, { retryAfterMs: 200 });
   const isLate = fate < trouble * 0.6;
   const isLost = isLate || fate < trouble;
-  const tookMs = 1 + random.fraction() * (8 + faults.slowMs) + bytes / 100_000;
+  const extraMs = random.fraction() < tailShare ? faults.tailMs : faults.slowMs;
+  const tookMs = 1 + random.fraction() * (8 + extraMs) + bytes / 100_000;
   const answered = new Promise<T>((resolve, reject) => {
     // It happens at the store, whatever becomes of who asked.
     const happensMs = isLate ? lateMsMax * random.fraction() : tookMs;

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '../../src/platform/random.ts';
-import { History, Violation } from './history.ts';
-import { planOf } from './plan.ts';
+import { History, unreadable, Violation } from './history.ts';
+import { planOf } from './planner.ts';
 import type { Coverage } from './protocol.ts';
 import { neverMet } from './protocol.ts';
 import { runSeed } from './seed.ts';
@@ -119,6 +119,31 @@ test('a history knows what a crash may take', () => {
     if (isFine) disk.lookedThrough(found);
     else assert.throws(() => disk.lookedThrough(found), Violation, `${found.join()}`);
   }
+});
+
+test('a history knows what may be gone when a host is given up', () => {
+  const lossOf = () => {
+    const disk = history();
+    written(disk, 0, 1);
+    written(disk, 1, 2);
+    disk.endFlush(disk.beginFlush());
+    disk.givenUp();
+    return disk;
+  };
+  const disk = lossOf();
+  disk.lookedThrough([1, 0]);
+  disk.failFlush(disk.beginFlush(), {}, true);
+  assert.throws(() => sees(disk, [1, 2]), Violation, 'it comes back');
+  assert.throws(() => lossOf().lookedThrough([0, 2]), Violation, 'it is no prefix');
+});
+
+test('a history asks nothing of what is refused because it is damaged', () => {
+  const disk = history();
+  written(disk, 0, 1);
+  sees(disk, [unreadable, 0]);
+  disk.lookedThrough([unreadable, 0]);
+  assert.throws(() => sees(disk, [0, 0]), Violation, 'what was there before');
+  sees(disk, [1, 0]);
 });
 
 test('a history knows what hides what a crash has taken', () => {

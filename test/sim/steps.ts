@@ -1,11 +1,12 @@
 /** How each step of a plan is taken. */
 
-import { Violation } from './history.ts';
+import { differentUnit, Violation } from './history.ts';
 import type { Step } from './plan.ts';
 import { hostNames } from './plan.ts';
 import { grow, rollBack } from './sim-changes.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { Daemon, SimHost } from './sim-host.ts';
+import { rot } from './sim-rot.ts';
 import type { SimWorld } from './world.ts';
 
 const disksMax = 6;
@@ -65,6 +66,8 @@ function onDisk(
     case 'compact':
     case 'flatten':
       return disk.administer(host, step.do, post(`vdisk/${step.do}`, { path: disk.path }));
+    case 'acceptLoss':
+      return acceptLoss(disk, host);
     case 'snapshot': {
       const name = world.nextName('s');
       return disk.administer(host, `snapshot ${name}`, (daemon) => disk.snapshot(daemon, name));
@@ -82,6 +85,14 @@ function onDisk(
 
 const post = (what: string, query: Readonly<Record<string, string>>) => async (daemon: Daemon) =>
   void (await daemon.endpoints[`POST /v1/${what}`]?.(new URLSearchParams(query)));
+
+/** Of one that has grown nobody would know how large it is. */
+function acceptLoss(disk: SimDisk, host: SimHost): void {
+  if (disk.unitsAsked > 0) return;
+  disk.holders.mayBeGivenUp = true;
+  const query = { path: disk.path, acceptLoss: '1' };
+  disk.administer(host, 'accept loss', post('vdisk/takeover', query));
+}
 
 function forget(disk: SimDisk, host: SimHost, pick: number): void {
   const [kept] = disk.snapshots.splice(pick % Math.max(1, disk.snapshots.length), 1);
@@ -101,9 +112,11 @@ function clone(world: SimWorld, disk: SimDisk, host: SimHost, pick: number): voi
     await disk.checkSnapshot(daemon, kept);
     const { unitBytes } = disk.history;
     const values = await disk.valuesAt(daemon, to, kept.units);
-    const different = values.findIndex((value, unit) => value !== kept.values?.[unit]);
+    const different = differentUnit(values, kept.values ?? []);
     if (different >= 0)
       throw new Violation(`${to}, unit ${different}: is not what ${kept.name} is`);
+    // What it is damaged in nobody follows.
+    if (disk.rot.isAny) return;
     const { number, strideBytes } = disk;
     await world.addDisk(daemon, to, { number, unitBytes, strideBytes, values });
     world.counts.clones += 1;
@@ -171,6 +184,10 @@ function misfortune(world: SimWorld, step: Misfortune): void {
       return change(registryFaults, 'isAway', true);
     case 'registryForgets':
       return change(registryFaults, 'forgets', true);
+    case 'changeLeader':
+      // No lease ends without a leader, and a new one gives each its whole time anew.
+      world.registry.extendLeases(step.forMs);
+      return change(registryFaults, 'isAway', true);
     case 'storeAway':
       return change(faults, 'isAway', true);
     case 'storeFull':
@@ -189,11 +206,15 @@ function misfortune(world: SimWorld, step: Misfortune): void {
       return change(network, 'slowMs', step.ms);
     case 'slowStore':
       return change(faults, 'slowMs', step.ms);
+    case 'slowRegistry':
+      return change(registryFaults, 'slowMs', step.ms);
     case 'jumpClock':
       world.host(step.host).clockFaults.wallOffsetMs += step.ms;
       return;
     case 'flipCache':
       return flipCache(world.host(step.host), step.pick);
+    case 'rot':
+      return rot(world, world.host(step.host), step.pick);
     case 'failSync':
       return failSync(world, step);
     case 'fillDisk': {
@@ -215,6 +236,7 @@ function ambush(
 ): void {
   world.coverage.lieInWait(step, (hosts) => {
     const host = hosts[pick % hosts.length] as string;
+    if (what === 'late') return void world.registryFaults.lateFrom.add(host);
     world.scheduler.after(afterMs, `ambush at ${step}`, () => {
       if (world.isVerbose) world.note('step', `ambush at ${step}: ${what} ${host}`);
       const { nowMs: atMs } = world.scheduler;

@@ -46,6 +46,7 @@ const otherBytesMax = 256 * KiB;
 export class SimWorld {
   readonly scheduler = new EventQueue();
   readonly tuning: Tuning;
+  readonly checksum = checksum;
   readonly coverage = new Coverage();
   readonly random: Random;
   readonly network: SimNetwork;
@@ -61,7 +62,16 @@ export class SimWorld {
   readonly counts = {
     ...{ writes: 0, reads: 0, flushes: 0, looked: 0, snapshots: 0, snapshotReads: 0, clones: 0 },
     ...{ kills: 0, powerCuts: 0, filesPut: 0, filesRead: 0, rollBacks: 0, flushesFailed: 0 },
-    ...{ appends: 0, locks: 0, vmSnapshots: 0, grown: 0, drains: 0, ssdFailures: 0 },
+    ...{
+      appends: 0,
+      locks: 0,
+      vmSnapshots: 0,
+      grown: 0,
+      drains: 0,
+      ssdFailures: 0,
+      lossesAccepted: 0,
+      rotted: 0,
+    },
   };
   /** What happened last, for people. */
   readonly lines: string[] = [];
@@ -87,6 +97,7 @@ export class SimWorld {
     });
     this.registryFaults = {
       ...{ isAway: false, deafTo: new Set(), unheardBy: new Set(), trouble: 0, forgets: false },
+      ...{ slowMs: 0, lateFrom: new Set() },
     };
     const faults: StoreFaults = {
       ...{
@@ -98,6 +109,7 @@ export class SimWorld {
         staleMs: 0,
         flips: 0,
       },
+      tailMs: this.random.fraction() < 0.5 ? 0 : 1500 * this.random.fraction(),
       conditionalPut: this.random.fraction() < 0.7 ? 'honoured' : 'ignored',
     };
     this.store = {
@@ -119,6 +131,7 @@ export class SimWorld {
       violated: (error: unknown) => this.fail(error, 'registry'),
       ...{ registryFaults: this.registryFaults, store: this.store, tuning: this.tuning },
       note: (host: string, level: string, message: string, facts: object) => {
+        if (level === 'error') this.#alarm(facts);
         if (level !== 'debug' || this.isVerbose)
           this.note(host, `${level}: ${message} ${JSON.stringify(facts)}`);
       },
@@ -127,7 +140,7 @@ export class SimWorld {
       hostNames.map((name, index) => [name, new SimHost(name, around, seed * 7 + index)]),
     );
     // A lease's margin is there for clocks that differ, even by as much as this.
-    const clockSpread = this.random.fraction() < 0.7 ? 0.01 : 0.2;
+    const clockSpread = this.random.fraction() < 0.3 ? 0.01 : 0.4;
     for (const host of this.hosts.values())
       host.clockFaults.rate = 1 + (this.random.fraction() - 0.5) * clockSpread;
     this.files = new SimFiles(this);
@@ -160,6 +173,12 @@ export class SimWorld {
   note(who: string, what: string): void {
     this.lines.push(`${this.scheduler.nowMs.toFixed(1)} ${who} ${what}`);
     if (this.lines.length > linesMax) this.lines.splice(0, linesMax / 2);
+  }
+
+  /** An administrator reads of it in the log. */
+  #alarm({ object }: { readonly object?: string }): void {
+    const disk = this.disks.find(({ id }) => id === object);
+    if (disk) disk.rot.alarms += 1;
   }
 
   host(name: string): SimHost {
@@ -263,7 +282,9 @@ export class SimWorld {
       }
     this.vm.check();
     const { daemon: scrubbing } = this.host('a');
-    await this.#within('a scrub ends', scrubbed(this.scheduler, scrubbing as Daemon));
+    const isRotten = (object?: string) =>
+      this.disks.some(({ id, rot }) => id === object && rot.isAny);
+    await this.#within('a scrub ends', scrubbed(this.scheduler, scrubbing as Daemon, isRotten));
     await this.#within('files are read', this.files.check());
     for (const { daemon } of this.hosts.values())
       if (daemon) await this.#within('the log is read', this.log.check(daemon));

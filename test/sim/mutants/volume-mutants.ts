@@ -182,7 +182,7 @@ export const volumeMutants: readonly Mutant[] = [
       {
         file: 'volume/rollback.ts',
         find: 'const next = { ...kept, epoch,',
-        put: 'const next = { ...kept, tail: [...kept.tail, ...head.tail], epoch,',
+        put: 'const next = { ...kept, root: head.root, rootLevel: head.rootLevel, epoch,',
       },
     ],
   },
@@ -205,6 +205,29 @@ export const volumeMutants: readonly Mutant[] = [
         file: 'cache/chunk-verifier.ts',
         find: 'if (this.#found[index] !== checksums[firstChecksum + index]) return index;',
         put: 'if (checksums.length === 0) return firstChecksum;',
+      },
+    ],
+  },
+  {
+    name: 'journal-unverified',
+    breaks: 'what is read from the journal is not held against its checksum',
+    changes: [
+      {
+        file: 'volume/block-reader.ts',
+        find: 'if (found[index] !== checksums[index] || bytes !== area.length)',
+        put: 'if (bytes !== area.length)',
+      },
+    ],
+  },
+  {
+    name: 'damage-sealed-in',
+    breaks: 'a block that is damaged in the journal gets a new checksum on its way to a segment',
+    changes: [
+      {
+        file: 'volume/cut-writer.ts',
+        find: 'const expected = places[(index + block) * placeWords + placeWord.checksum] as number;',
+        put: `const expected = found[block];
+    places[(index + block) * placeWords + placeWord.checksum] = found[block] as number;`,
       },
     ],
   },

@@ -242,6 +242,9 @@ describe('a disk in memory that fails on order', () => {
       [10, 11, 12, 13, 14],
     );
     assert.deepEqual(outcomes(disk)[0], into, 'for good');
+    disk.misdirect(path, 98, filled(5, 7));
+    file.read(0, into);
+    assert.deepEqual([...into.subarray(97)], [1, 7, 7], 'as far as the file goes');
   });
 
   test('fails the calls it is told to', async () => {
