@@ -86,7 +86,7 @@ export class SimDisk {
       async (daemon) => {
         const data = stamped(this.#stamp, first, count, value);
         const write = this.history.beginWrite(first, count, value);
-        await use(daemon, this.path, async (fileSystem, ino) => {
+        await this.#use(daemon, async (fileSystem, ino) => {
           const how = { mode: 'punch', keepSize: true } as const;
           const [offset, length] = [first * strideBytes, (count - 1) * strideBytes + unitBytes];
           if (isTrim) await fileSystem.allocate(ino, offset, length, how);
