@@ -35,5 +35,6 @@ NAPI_MODULE_INIT() {
   wharf::registerFileIo(env, exports);
   wharf::registerChecksum(env, exports);
   wharf::registerFuse(env, exports);
+  wharf::registerStream(env, exports);
   return exports;
 }

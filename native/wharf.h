@@ -11,6 +11,7 @@ namespace wharf {
 void registerFileIo(napi_env env, napi_value exports);
 void registerChecksum(napi_env env, napi_value exports);
 void registerFuse(napi_env env, napi_value exports);
+void registerStream(napi_env env, napi_value exports);
 
 // CRC-32C (Castagnoli), going on from `seed`.
 uint32_t crc32c(const uint8_t *bytes, size_t length, uint32_t seed);

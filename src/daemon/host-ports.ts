@@ -77,7 +77,7 @@ export function systemPorts({ native, log, startedMs }: SystemDeps, settings: Se
       openBackend({ ...settings.backend, bucketPrefix }, { clock, random, log }, options),
     listen: (identity, handler) => {
       const tls = settings.peers.tls && readTls(settings.peers.tls);
-      const deps = { identity, checksum, clock, random, log, ...(tls && { tls }) };
+      const deps = { identity, checksum, clock, random, log, native, ...(tls && { tls }) };
       return TcpPeers.listen(deps, settings.peers.listen, handler);
     },
   };

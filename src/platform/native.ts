@@ -41,6 +41,17 @@ export interface Native {
   /** On the thread pool: the kernel may wait there for requests that the loop has to answer. */
   fuseNotifyLater(device: NativeDevice, code: number, payload: Uint8Array): Promise<number>;
   fuseClose(device: NativeDevice): void;
+  /**
+   * Watches a connected socket, through a descriptor of its own; `told` gets what it is ready for
+   * (streamEvent).
+   */
+  streamOpen(fd: number, told: (events: number) => void): NativeStream | number;
+  streamWatch(stream: NativeStream, events: number): void;
+  /** Bytes, 0 at the end of the stream, -EAGAIN where nothing is there, else -errno. */
+  streamReceive(stream: NativeStream, into: Uint8Array): number;
+  /** How many bytes of the parts (64 at most) the kernel has taken, or -errno. */
+  streamSend(stream: NativeStream, parts: readonly Uint8Array[]): number;
+  streamClose(stream: NativeStream): void;
   mount(source: string, target: string, type: string, flags: number, options: string): number;
   /** umount2(2) on the thread pool. */
   unmountLater(target: string, flags: number): Promise<number>;
@@ -54,6 +65,10 @@ export interface Native {
 
 /** Opaque. */
 export type NativeDevice = object & { readonly __device: never };
+export type NativeStream = object & { readonly __stream: never };
+
+/** As libuv has them (enum uv_poll_event). */
+export const streamEvent = { readable: 1, writable: 2 } as const;
 
 export type NativeResult =
   | { readonly native: Native }

@@ -7,7 +7,8 @@
  * - Whatever its handler threw: codes of StorageError travel.
  *
  * Memory: the caller leaves the request's payload alone until the call settles; the handler may use
- * it until its own answer is there. The payload of an answer belongs to the caller.
+ * it until its own answer is there. The payload of an answer belongs to the caller; it may lie in
+ * `into`, where the caller has given that, and nothing is put there once the call has settled.
  */
 
 import type { Eventually } from '../core/eventually.ts';
@@ -31,13 +32,15 @@ export interface PeerAddress {
   readonly address: string;
 }
 
+export interface CallOptions {
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly into?: Uint8Array | undefined;
+}
+
 export type PeerHandler = (from: HostId, message: PeerMessage) => Eventually<PeerMessage>;
 
 export interface Peers {
-  call(
-    peer: PeerAddress,
-    message: PeerMessage,
-    options: { readonly deadlineMs: number; readonly signal?: AbortSignal },
-  ): Promise<PeerMessage>;
+  call(peer: PeerAddress, message: PeerMessage, options: CallOptions): Promise<PeerMessage>;
   close(): Promise<void>;
 }

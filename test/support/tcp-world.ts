@@ -3,6 +3,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { hostId } from '../../src/core/units.ts';
 import { tableChecksum } from '../../src/platform/checksum.ts';
+import { loadNative } from '../../src/platform/native.ts';
 import type { PeerIdentity } from '../../src/platform/peers/handshake.ts';
 import { TcpPeers } from '../../src/platform/peers/tcp-peers.ts';
 import type { PeerTls } from '../../src/platform/peers/tls.ts';
@@ -12,17 +13,27 @@ import type { PeerHandler } from '../../src/ports/peers.ts';
 import { quietLog } from './quiet-log.ts';
 
 const key = new Uint8Array(32).fill(7);
+const addon = loadNative().native;
 const echo: PeerHandler = (_from, message) => message;
 
 export async function tcpHost(
-  { name, ...rest }: Partial<PeerIdentity> & { readonly name: string },
+  {
+    name,
+    wires = 'of the addon',
+    ...rest
+  }: Partial<PeerIdentity> & {
+    readonly name: string;
+    /** What its connections are. */
+    readonly wires?: 'of the addon' | 'of Node';
+  },
   handler: PeerHandler = echo,
   tls?: PeerTls,
 ) {
   const log = quietLog();
+  const native = wires === 'of the addon' ? addon : undefined;
   const identity = { host: hostId(name), instance: `${name}1`, vpool: 'demo', key, ...rest };
   const deps = {
-    ...{ identity, log, checksum: tableChecksum(), random: systemRandom() },
+    ...{ identity, log, native, checksum: tableChecksum(), random: systemRandom() },
     ...{ clock: systemClock(undefined), ...(tls && { tls }) },
   };
   const peers = await TcpPeers.listen(deps, '127.0.0.1:0', handler);

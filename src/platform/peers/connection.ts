@@ -6,7 +6,6 @@
  * second of silence; who has heard nothing for `silentMsMax` gives the connection up.
  */
 
-import type { Socket } from 'node:net';
 import { describeError, isStorageError, StorageError, toErrorCode } from '../../core/errors.ts';
 import type { Eventually } from '../../core/eventually.ts';
 import { isPending } from '../../core/eventually.ts';
@@ -19,6 +18,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { PeerHandler, PeerMessage, Peers } from '../../ports/peers.ts';
 import { FrameReader } from './frame-reader.ts';
 import { FrameWriter } from './frame-writer.ts';
+import type { Wire, WireEvents } from './wire.ts';
 
 const sendBytesMax = 8 * MiB;
 const handledBytesMax = 64 * MiB;
@@ -31,6 +31,7 @@ const nothing = new Uint8Array(0);
 type CallOptions = Parameters<Peers['call']>[2];
 
 interface Pending {
+  readonly into: Uint8Array | undefined;
   readonly resolve: (answer: PeerMessage) => void;
   readonly reject: (error: Error) => void;
   readonly deadlineMs: number;
@@ -48,39 +49,46 @@ export interface ConnectionDeps {
 
 export class PeerConnection {
   readonly peer: HostId;
-  readonly #socket: Socket;
+  readonly #wire: Wire;
   readonly #deps: ConnectionDeps;
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
   readonly #pending = new Map<number, Pending>();
   readonly #ended = new AbortController();
   #nextNumber = 1;
+  /** What the newest bytes came in. */
+  #chunk: ArrayBufferLike | undefined;
+  /** Memory with requests that are being handled, and how many lie in it. */
+  readonly #held = new Map<ArrayBufferLike, number>();
   #handledBytes = 0;
+  /** Wakes those who wait until all is out. */
+  #onDrained: (() => void) | undefined;
   #draining: Promise<void> | undefined;
   #heardMs: number;
   /** What was sent in one turn of the loop goes out by one system call. */
   readonly #flush = () => {
     if (!this.isOpen) return;
-    const socket = this.#socket;
-    const parts = this.#writer.take();
-    if (parts.length > 1) socket.cork();
-    for (const part of parts) socket.write(part);
-    if (parts.length > 1) socket.uncork();
-    if (socket.writableLength === 0) this.#writer.reuse();
+    this.#wire.send(this.#writer.take());
+    if (this.#wire.waitingBytes === 0) this.#writer.reuse();
   };
 
-  /** `early`: what came behind the handshake. */
-  constructor(socket: Socket, peer: HostId, deps: ConnectionDeps, early: Uint8Array) {
-    this.#socket = socket;
+  /** `begin` makes the wire; `early`: what came behind the handshake. */
+  constructor(
+    peer: HostId,
+    deps: ConnectionDeps,
+    begin: (events: WireEvents) => { readonly wire: Wire; readonly early: Uint8Array },
+  ) {
     this.peer = peer;
     this.#deps = deps;
     this.#heardMs = deps.clock.monotonicMs();
     this.#reader = new FrameReader(deps.checksum, (frame) => this.#receive(frame));
     this.#writer = new FrameWriter(deps.checksum);
-    socket.setNoDelay(true);
-    socket.on('data', (chunk: Buffer) => this.#take(chunk));
-    socket.on('error', (error) => this.end(error));
-    socket.on('close', () => this.end(new Error('the connection was closed')));
+    const { wire, early } = begin({
+      onChunk: (chunk) => this.#take(chunk),
+      onDrain: () => this.#onDrained?.(),
+      onEnd: (error) => this.end(error),
+    });
+    this.#wire = wire;
     this.#take(early);
     void this.#beat();
   }
@@ -92,14 +100,16 @@ export class PeerConnection {
   /** As Peers.call, on this connection. */
   call(message: PeerMessage, options: CallOptions): Promise<PeerMessage> {
     if (this.#isFull) return this.#drained().then(() => this.call(message, options));
-    const { deadlineMs, signal } = options;
+    const { deadlineMs, signal, into } = options;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (!this.isOpen) throw new StorageError('unavailable', `host ${this.peer} is not connected`);
       const number = this.#nextNumber;
       this.#nextNumber = number === 0xffff_ffff ? 1 : number + 1;
       const until = this.#deps.clock.monotonicMs() + deadlineMs;
-      const pending: Pending = { resolve, reject, deadlineMs: until, stopListening: undefined };
+      const pending: Pending = {
+        ...{ into, resolve, reject, deadlineMs: until, stopListening: undefined },
+      };
       this.#pending.set(number, pending);
       if (signal) {
         const onAbort = () => this.#settle(number)?.reject(signal.reason as Error);
@@ -115,7 +125,8 @@ export class PeerConnection {
   end(error: Error): void {
     if (!this.isOpen) return;
     this.#ended.abort(error);
-    this.#socket.destroy();
+    this.#wire.destroy();
+    this.#onDrained?.();
     for (const number of [...this.#pending.keys()]) {
       const lost = new StorageError('unknown_outcome', `host ${this.peer} was lost`, {
         cause: error,
@@ -125,14 +136,16 @@ export class PeerConnection {
     this.#deps.onEnd(error);
   }
 
-  #take(chunk: Uint8Array): void {
-    if (!this.isOpen) return;
+  #take(chunk: Uint8Array): 'held' | 'free' {
+    if (!this.isOpen) return 'free';
     this.#heardMs = this.#deps.clock.monotonicMs();
+    this.#chunk = chunk.buffer;
     try {
       this.#reader.take(chunk);
     } catch (error) {
       this.end(error as Error);
     }
+    return this.#held.has(chunk.buffer) ? 'held' : 'free';
   }
 
   #receive(frame: Frame): void {
@@ -141,9 +154,18 @@ export class PeerConnection {
     if (type === 'ping') return this.#send({ ...frame, type: 'pong' });
     if (type === 'pong') return;
     const pending = this.#settle(number);
-    if (type === 'answer') return pending?.resolve({ kind, head, payload });
+    if (type === 'answer')
+      return pending?.resolve({
+        ...{ kind, head: this.#kept(head) },
+        payload: pending.into ? put(payload, pending.into) : this.#kept(payload),
+      });
     const { code, message } = decodeErrorHead(head);
     pending?.reject(new StorageError(toErrorCode(code) ?? 'failed', message));
+  }
+
+  /** What outlives the chunk that it came in. */
+  #kept(bytes: Uint8Array): Uint8Array {
+    return bytes.buffer === this.#chunk ? new Uint8Array(bytes) : bytes;
   }
 
   /** What waits for the answer, and does not any more. */
@@ -155,35 +177,52 @@ export class PeerConnection {
   }
 
   #handle(request: Frame): void {
-    const { kind, number, head, payload } = request;
+    const { kind, head, payload } = request;
     try {
       const answer = this.#deps.handler(this.peer, { kind, head, payload });
       if (isPending(answer) || this.#isFull) void this.#answerLater(request, answer);
-      else this.#answer(number, answer);
+      else this.#answer(request, answer);
     } catch (error) {
       this.#refuse(request, error);
     }
   }
 
   async #answerLater(request: Frame, answer: Eventually<PeerMessage>): Promise<void> {
-    // Parts of a chunk keep the whole of it.
-    const bytes = Math.max(request.head.buffer.byteLength, request.payload.buffer.byteLength);
-    this.#handledBytes += bytes;
-    if (this.#handledBytes > handledBytesMax) this.#socket.pause();
+    const memory = request.payload.buffer;
+    this.#hold(memory);
     try {
       const found = await answer;
       while (this.#isFull) await this.#drained();
-      this.#answer(request.number, found);
+      this.#answer(request, found);
     } catch (error) {
       this.#refuse(request, error);
     } finally {
-      this.#handledBytes -= bytes;
-      if (this.#handledBytes <= handledBytesMax && this.#socket.isPaused()) this.#socket.resume();
+      this.#release(memory);
     }
   }
 
-  #answer(number: number, { kind, head, payload }: PeerMessage): void {
-    this.#send({ type: 'answer', kind, number, head, payload });
+  /** A request that is being handled keeps all that it lies in. */
+  #hold(memory: ArrayBufferLike): void {
+    const requests = this.#held.get(memory) ?? 0;
+    this.#held.set(memory, requests + 1);
+    if (requests > 0) return;
+    this.#handledBytes += memory.byteLength;
+    if (this.#handledBytes > handledBytesMax) this.#wire.pause();
+  }
+
+  #release(memory: ArrayBufferLike): void {
+    const requests = this.#held.get(memory) ?? 0;
+    if (requests > 1) return void this.#held.set(memory, requests - 1);
+    this.#held.delete(memory);
+    this.#handledBytes -= memory.byteLength;
+    this.#wire.reuse(memory);
+    if (this.#handledBytes <= handledBytesMax && this.#wire.isPaused) this.#wire.resume();
+  }
+
+  #answer(request: Frame, { kind, head, payload: found }: PeerMessage): void {
+    // The request's memory serves again before the answer may have gone out.
+    const payload = found.buffer === request.payload.buffer ? new Uint8Array(found) : found;
+    this.#send({ type: 'answer', kind, number: request.number, head, payload });
   }
 
   #refuse({ kind, number }: Frame, error: unknown): void {
@@ -205,20 +244,17 @@ export class PeerConnection {
   }
 
   get #isFull(): boolean {
-    return this.isOpen && this.#writer.bytes + this.#socket.writableLength > sendBytesMax;
+    return this.isOpen && this.#writer.bytes + this.#wire.waitingBytes > sendBytesMax;
   }
 
   /** All that was sent until now is out, or the connection has ended. */
   #drained(): Promise<void> {
     this.#draining ??= new Promise((resolve) => {
-      const done = () => {
+      this.#onDrained = () => {
         this.#draining = undefined;
-        this.#socket.off('drain', done);
-        this.#socket.off('close', done);
+        this.#onDrained = undefined;
         resolve();
       };
-      this.#socket.on('drain', done);
-      this.#socket.on('close', done);
     });
     return this.#draining;
   }
@@ -235,11 +271,17 @@ export class PeerConnection {
         this.#settle(number)?.reject(late);
       }
       // While nothing is read by one's own will, silence says nothing.
-      if (this.#socket.isPaused()) this.#heardMs = now;
+      if (this.#wire.isPaused) this.#heardMs = now;
       else if (now - this.#heardMs > silentMsMax)
         this.end(new Error(`host ${this.peer} has been silent for ${silentMsMax} ms`));
       else if (now - this.#heardMs >= beatMs)
         this.#send({ type: 'ping', kind: 0, number: 0, head: nothing, payload: nothing });
     }
   }
+}
+
+function put(payload: Uint8Array, into: Uint8Array): Uint8Array {
+  const bytes = Math.min(payload.length, into.length);
+  into.set(payload.length === bytes ? payload : payload.subarray(0, bytes));
+  return into.subarray(0, bytes);
 }

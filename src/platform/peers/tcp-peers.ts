@@ -10,14 +10,24 @@ import { describeError, StorageError } from '../../core/errors.ts';
 import type { Checksum } from '../../ports/checksum.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Log } from '../../ports/log.ts';
-import type { PeerAddress, PeerHandler, PeerMessage, Peers } from '../../ports/peers.ts';
+import type {
+  CallOptions,
+  PeerAddress,
+  PeerHandler,
+  PeerMessage,
+  Peers,
+} from '../../ports/peers.ts';
 import type { Random } from '../../ports/random.ts';
+import type { Native } from '../native.ts';
 import { PeerConnection } from './connection.ts';
 import type { PeerIdentity } from './handshake.ts';
 import { CalledHandshake, CallerHandshake, refusal } from './handshake.ts';
 import { Lines } from './lines.ts';
+import type { NativeWireDeps } from './native-wire.ts';
+import { NativeWire, ReceiveMemory } from './native-wire.ts';
 import type { PeerTls } from './tls.ts';
 import { answerTls, bindingOf, callTls, checkCertificate, checkTls } from './tls.ts';
+import { SocketWire } from './wire.ts';
 
 const handshakeMsMax = 5000;
 const strangersMax = 64;
@@ -30,6 +40,8 @@ export interface TcpPeersDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Without it connections are Node's own, which cost more. */
+  readonly native?: Native | undefined;
   /** Without it: plain connections alone. With it: none. */
   readonly tls?: PeerTls;
 }
@@ -52,10 +64,13 @@ export class TcpPeers implements Peers {
   readonly #dialling = new Set<Socket>();
   /** What was logged of a peer last, so that a line is not said over and over. */
   readonly #said = new Map<string, string>();
+  readonly #native: NativeWireDeps | undefined;
   #isClosed = false;
 
   private constructor(deps: TcpPeersDeps, handler: PeerHandler) {
     this.#deps = deps;
+    const { native } = deps;
+    this.#native = native && { native, memory: new ReceiveMemory() };
     this.#handler = handler;
     this.#server = createServer((socket) => void this.#welcome(socket));
   }
@@ -80,11 +95,7 @@ export class TcpPeers implements Peers {
     return `${address}:${port}`;
   }
 
-  call(
-    peer: PeerAddress,
-    message: PeerMessage,
-    options: { readonly deadlineMs: number; readonly signal?: AbortSignal },
-  ): Promise<PeerMessage> {
+  call(peer: PeerAddress, message: PeerMessage, options: CallOptions): Promise<PeerMessage> {
     const known = this.#known.get(peer);
     if (known?.isOpen) return known.call(message, options);
     return this.#callAnew(peer, message, options);
@@ -196,19 +207,19 @@ export class TcpPeers implements Peers {
 
   #begin(socket: Socket, { host }: PeerAddress, early: Uint8Array, onEnd: () => void) {
     const { checksum, clock, log } = this.#deps;
-    const connection: PeerConnection = new PeerConnection(
-      socket,
-      host,
-      {
-        ...{ checksum, clock, handler: this.#handler },
-        onEnd: (error) => {
-          this.#connections.delete(connection);
-          onEnd();
-          if (!this.#isClosed) log.info({ host, error: describeError(error) }, 'peer is lost');
-        },
+    const deps = {
+      ...{ checksum, clock, handler: this.#handler },
+      onEnd: (error: Error) => {
+        this.#connections.delete(connection);
+        onEnd();
+        if (!this.#isClosed) log.info({ host, error: describeError(error) }, 'peer is lost');
       },
-      early,
-    );
+    };
+    const connection: PeerConnection = new PeerConnection(host, deps, (events) => {
+      const taken = this.#native && NativeWire.takeOver(this.#native, socket, events);
+      if (!taken) return { wire: new SocketWire(socket, events), early };
+      return { wire: taken.wire, early: Buffer.concat([early, taken.read]) };
+    });
     if (connection.isOpen) this.#connections.add(connection);
     return connection;
   }

@@ -24,6 +24,8 @@ export interface PeerRequest {
   readonly length?: number;
   readonly payload?: Uint8Array;
   readonly signal?: AbortSignal;
+  /** As CallOptions has it. */
+  readonly into?: Uint8Array;
 }
 
 export interface PeerAnswer {
@@ -50,12 +52,12 @@ export class PeerLink {
   }
 
   ask(id: ObjectId, request: PeerRequest): Promise<PeerAnswer> {
-    const { kind, epoch = 0, offset = 0, length = 0, payload = nothing, signal } = request;
+    const { kind, epoch = 0, offset = 0, length = 0, payload = nothing, signal, into } = request;
     const attempts = this.#attempts;
     const { generation } = attempts;
     const session = this.#session();
     const head = encodeRequestHead({ id, session, generation, epoch, offset, length });
-    const options = signal ? { deadlineMs, signal } : { deadlineMs };
+    const options = { deadlineMs, signal, into };
     return this.#peers.call(this.peer, { kind, head, payload }, options).then(
       (answer) => ({ head: decodeAnswerHead(answer.head), payload: answer.payload }),
       (error: unknown) => {

@@ -60,10 +60,11 @@ export class RemoteObject implements DataObject {
   }
 
   read(offset: number, into: Uint8Array): Promise<number> {
-    const request = { kind: peerKind.read, offset, length: into.length };
+    const request = { kind: peerKind.read, offset, length: into.length, into };
     return this.#ask(request, ({ payload }) => {
       const bytes = Math.min(payload.length, into.length);
-      into.set(payload.length === bytes ? payload : payload.subarray(0, bytes));
+      if (payload.buffer !== into.buffer)
+        into.set(payload.length === bytes ? payload : payload.subarray(0, bytes));
       return bytes;
     });
   }
