@@ -14,6 +14,8 @@ namespace wharf {
 namespace {
 
 constexpr uint32_t partsMax = 64;
+// Beside UV_READABLE and UV_WRITABLE: the socket has met an error.
+constexpr int failedEvent = 4;
 
 struct Stream {
   napi_env env = nullptr;
@@ -21,7 +23,6 @@ struct Stream {
   napi_ref callback = nullptr;
   uv_poll_t poll{};
   int fd = -1;
-  int events = 0;  // what is watched for
   bool closing = false;
   bool environmentGone = false;
   int owners = 2;  // the loop's handle, and TypeScript
@@ -83,10 +84,9 @@ void tell(Stream *stream, int events) {
   napi_close_handle_scope(env, scope);
 }
 
-// An error is an event too: whoever receives or sends then meets it.
+// After an error libuv watches no more.
 void onEvents(uv_poll_t *poll, int status, int events) {
-  auto *stream = static_cast<Stream *>(poll->data);
-  tell(stream, status < 0 ? stream->events : events);
+  tell(static_cast<Stream *>(poll->data), status < 0 ? failedEvent : events);
 }
 
 void onStreamGone(napi_env, void *data, void *) {
@@ -123,9 +123,9 @@ napi_value watchStream(napi_env env, napi_callback_info info) {
   Arguments<2> arguments(env, info);
   Stream *stream = streamOf(env, arguments[0]);
   if (stream->closing) return nullptr;
-  stream->events = static_cast<int>(integerOf(env, arguments[1]));
-  if (stream->events == 0) uv_poll_stop(&stream->poll);
-  else uv_poll_start(&stream->poll, stream->events, onEvents);
+  const auto events = static_cast<int>(integerOf(env, arguments[1]));
+  if (events == 0) uv_poll_stop(&stream->poll);
+  else uv_poll_start(&stream->poll, events, onEvents);
   return nullptr;
 }
 

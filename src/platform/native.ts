@@ -67,8 +67,8 @@ export interface Native {
 export type NativeDevice = object & { readonly __device: never };
 export type NativeStream = object & { readonly __stream: never };
 
-/** As libuv has them (enum uv_poll_event). */
-export const streamEvent = { readable: 1, writable: 2 } as const;
+/** The first two as libuv has them (enum uv_poll_event); `failed`: nothing more will be told. */
+export const streamEvent = { readable: 1, writable: 2, failed: 4 } as const;
 
 export type NativeResult =
   | { readonly native: Native }

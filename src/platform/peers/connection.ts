@@ -69,7 +69,9 @@ export class PeerConnection {
   readonly #flush = () => {
     if (!this.isOpen) return;
     this.#wire.send(this.#writer.take());
-    if (this.#wire.waitingBytes === 0) this.#writer.reuse();
+    if (this.#wire.waitingBytes > 0) return;
+    this.#writer.reuse();
+    this.#onDrained?.();
   };
 
   /** `begin` makes the wire; `early`: what came behind the handshake. */

@@ -135,6 +135,7 @@ export class NativeWire implements Wire {
   }
 
   #told(events: number): void {
+    if ((events & streamEvent.failed) !== 0) return this.#end(new Error('the socket has failed'));
     if ((events & streamEvent.writable) !== 0 && this.#waitingBytes > 0) {
       this.#push();
       if (this.#waitingBytes === 0 && !this.#isOver) {

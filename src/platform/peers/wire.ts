@@ -11,7 +11,7 @@ export interface WireEvents {
    * `reuse` is called with their memory.
    */
   readonly onChunk: (chunk: Uint8Array) => 'held' | 'free';
-  /** Nothing waits to go out any more, after something did. */
+  /** Nothing waits to go out any more, after something did when `send` returned. */
   readonly onDrain: () => void;
   /** Nothing more passes. Not after `destroy`. */
   readonly onEnd: (error: Error) => void;

@@ -126,7 +126,8 @@ for (const { a: ofA, b: ofB } of pairs)
     });
   });
 
-test('an answer that lies in the memory of its request is what it was when it was given', async () => {
+/** A connection whose wire keeps what is sent, as references, and takes all of it at once. */
+function kept(handler: PeerHandler) {
   const sent: Uint8Array[] = [];
   let events: WireEvents | undefined;
   const wire: Wire = {
@@ -134,22 +135,39 @@ test('an answer that lies in the memory of its request is what it was when it wa
     send: (parts) => void sent.push(...parts),
     ...{ pause() {}, resume() {}, reuse() {}, destroy() {} },
   };
-  const checksum = tableChecksum();
-  const clock = systemClock(undefined);
-  const handler: PeerHandler = (_from, message) => message;
-  const deps = { checksum, clock, handler, onEnd() {} };
+  const deps = { checksum, clock: systemClock(undefined), handler, onEnd() {} };
   const connection = new PeerConnection(hostId('b'), deps, (given) => {
     events = given;
     return { wire, early: nothing };
   });
+  return { sent, connection, come: (chunk: Uint8Array) => events?.onChunk(chunk) };
+}
+
+const checksum = tableChecksum();
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test('an answer that lies in the memory of its request is what it was when it was given', async () => {
+  const { sent, connection, come } = kept((_from, message) => message);
   const payload = payloadOf(7, 20 * KiB);
   const chunk = frameMemory(new Uint8Array(32 * KiB));
   const frame = { type: 'request', kind: 1, number: 7, head: nothing, payload } as const;
   const payloadAt = encodeFrame(frame, chunk, 0, checksum);
   chunk.bytes.set(payload, payloadAt);
-  assert.equal(events?.onChunk(chunk.bytes.subarray(0, payloadAt + payload.length)), 'free');
-  await new Promise((resolve) => process.nextTick(resolve));
+  assert.equal(come(chunk.bytes.subarray(0, payloadAt + payload.length)), 'free');
+  await turn();
   chunk.bytes.fill(0);
   connection.end(new Error('enough'));
   assert.ok(Buffer.concat(sent).subarray(-payload.length).equals(payload));
+});
+
+test('who waits for room goes on where all that filled it went out at once', async () => {
+  const { sent, connection } = kept((_from, message) => message);
+  const calls = Array.from({ length: 20 }, (_, number) =>
+    connection.call(messageOf(number, MiB), options).catch((error: unknown) => error),
+  );
+  for (let turns = 0; turns < 10; turns += 1) await turn();
+  const payloads = sent.filter((part) => part.length === MiB).length;
+  connection.end(new Error('enough'));
+  await Promise.all(calls);
+  assert.equal(payloads, 20);
 });
