@@ -21,6 +21,7 @@ import { emptyWords } from './page-tree.ts';
 import type { Relocations } from './relocations.ts';
 import type { SegmentUsage } from './segment-usage.ts';
 import type { Turns } from './turns.ts';
+import { inTurns } from './turns.ts';
 
 export interface CheckpointDeps {
   readonly tree: PageTree;
@@ -35,8 +36,9 @@ export interface CheckpointDeps {
 export class Checkpoint {
   readonly #deps: CheckpointDeps;
   readonly #delta: BlockOverlay;
-  readonly #rows: Uint32Array;
-  readonly #moves: Uint32Array;
+  /** By block, of the delta and of what moves. */
+  #rows: Uint32Array = new Uint32Array(0);
+  #moves: Uint32Array = new Uint32Array(0);
   #nextRow = 0;
   #nextMove = 0;
   #blocksGained = 0;
@@ -44,8 +46,6 @@ export class Checkpoint {
   constructor(deps: CheckpointDeps, delta: BlockOverlay) {
     this.#deps = deps;
     this.#delta = delta;
-    this.#rows = delta.sortedDataRows();
-    this.#moves = deps.relocations.to.sortedDataRows();
   }
 
   /** By how many blocks of data the tree has grown. */
@@ -55,7 +55,9 @@ export class Checkpoint {
 
   /** Gives the root's new place: all zero where the map is empty. Not on the backend yet. */
   async writeTree(): Promise<Uint32Array> {
-    const { tree } = this.#deps;
+    const { tree, turns, relocations } = this.#deps;
+    this.#rows = await inTurns(this.#delta.sortedDataRows(), turns);
+    this.#moves = await inTurns(relocations.to.sortedDataRows(), turns);
     const rootPlace = new Uint32Array(placeWords);
     const lastRow = this.#rows.at(-1);
     const isEmpty = isHole(tree.rootPlace, 0);

@@ -13,13 +13,15 @@ import type { Journal } from '../log/journal.ts';
 import { SegmentBuilder } from '../log/segment-builder.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
 import type { Checksum } from '../ports/checksum.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { Cut } from './block-map.ts';
 import type { SegmentSequencer } from './segment-sequencer.ts';
+import { inTurns, Turns } from './turns.ts';
 
 const { blockBytes } = limits;
-/** Blocks that are read from the journal before other work gets its turn. */
-const blocksPerTurn = 64;
+/** Blocks that are read from the journal at once. */
+const blocksPerRead = 64;
 
 export interface CutWriterDeps {
   readonly journal: Journal;
@@ -27,8 +29,7 @@ export interface CutWriterDeps {
   readonly uploader: SegmentUploader;
   readonly checksum: Checksum;
   readonly log: Log;
-  /** Lets other work have its turn. */
-  readonly yieldTurn: () => Promise<void>;
+  readonly clock: Clock;
 }
 
 export interface WrittenCut {
@@ -48,7 +49,8 @@ export async function writeCut(
   { segmentBytes, followsSequence }: { segmentBytes: number; followsSequence: number },
 ): Promise<WrittenCut> {
   const { sequencer, uploader, checksum } = deps;
-  const rows = cut.overlay.sortedDataRows();
+  const turns = new Turns(deps.clock);
+  const rows = await inTurns(cut.overlay.sortedDataRows(), turns);
   const places = new Uint32Array(rows.length * placeWords);
   const blocksPerSegment = segmentBytes / blockBytes;
   const segmentCount = Math.max(1, Math.ceil(rows.length / blocksPerSegment));
@@ -68,7 +70,7 @@ export async function writeCut(
     await uploader.reserve(reserved);
     const builder = new SegmentBuilder(sequencer.epoch, sequence, shape);
     try {
-      await fillSegment(deps, builder, cut, { rows, from, to, places });
+      await fillSegment(deps, builder, cut, { rows, from, to, places, turns });
     } catch (error) {
       uploader.release(reserved);
       failure ??= { error };
@@ -104,18 +106,18 @@ async function fillSegment(
   deps: CutWriterDeps,
   builder: SegmentBuilder,
   cut: Cut,
-  part: { rows: Uint32Array; from: number; to: number; places: Uint32Array },
+  part: { rows: Uint32Array; from: number; to: number; places: Uint32Array; turns: Turns },
 ): Promise<void> {
   const { journal } = deps;
   const { words } = cut.overlay;
-  const { rows, from, to, places } = part;
+  const { rows, from, to, places, turns } = part;
   for (let index = from; index < to; ) {
     const first = (rows[index] as number) * placeWords;
     const file = words[first + placeWord.sequence] as number;
     const offset = words[first + placeWord.offset] as number;
     let count = 0;
     let areas: Uint8Array | undefined;
-    for (; index + count < to && count < blocksPerTurn; count += 1) {
+    for (; index + count < to && count < blocksPerRead; count += 1) {
       const row = rows[index + count] as number;
       const at = row * placeWords;
       const isNext =
@@ -141,7 +143,8 @@ async function fillSegment(
     await journal.read(file, offset, run);
     verifyRun(deps, run, places, index);
     index += count;
-    if (index % blocksPerTurn < count) await deps.yieldTurn();
+    const turn = turns.step();
+    if (turn) await turn;
   }
 }
 

@@ -14,8 +14,6 @@
 import { isStorageError } from '../core/errors.ts';
 import { Permits } from '../core/permits.ts';
 import { TaskGroup } from '../core/task-group.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { Log } from '../ports/log.ts';
 import type { Write } from '../ports/registry.ts';
 import type { BlockMap, Cut } from './block-map.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -29,8 +27,6 @@ const cutsOnTheirWayMax = 4;
 const trimsMax = 4096;
 
 export interface DestagerDeps extends CutWriterDeps {
-  readonly clock: Clock;
-  readonly log: Log;
   readonly map: BlockMap;
   readonly committer: HeadCommitter;
   readonly checkpointer: Checkpointer;

@@ -160,7 +160,6 @@ function assemble(
     {
       ...shared,
       journal,
-      yieldTurn,
       checkpointer,
       volumeBytes: () => writer.volumeBytes,
       onTrimmed: () => {

@@ -32,3 +32,13 @@ export class Turns {
     this.#beganMs = this.#clock.monotonicMs();
   }
 }
+
+/** What steps come to. */
+export async function inTurns<T>(steps: Iterator<undefined, T>, turns: Turns): Promise<T> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    const turn = turns.step();
+    if (turn) await turn;
+  }
+}

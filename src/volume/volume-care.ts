@@ -2,7 +2,6 @@
 
 import { StorageError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { placeOrigin, placeWords } from '../format/place.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { CareAnswer, SpaceUse, VolumeRequest } from '../ports/volume-care.ts';
 import type { SnapshotRecords } from '../registry/snapshot-records.ts';
@@ -167,10 +166,7 @@ export class VolumeCare {
     const usedBytes = map.dataBlocks * blockBytes;
     if (committer.head.ancestors.length === 0) return { uniqueBytes: usedBytes, sharedBytes: 0 };
     const { liveBytes } = await checkpointer.plan();
-    const { delta } = map;
-    const rows = delta.sortedDataRows();
-    const ownRows = rows.filter((row) => placeOrigin(delta.words, row * placeWords) === 0).length;
-    const ownBytes = liveBytes + (ownRows + map.journalBlocks) * blockBytes;
+    const ownBytes = liveBytes + (map.delta.countOwnRows() + map.journalBlocks) * blockBytes;
     const uniqueBytes = Math.min(usedBytes, ownBytes);
     return { uniqueBytes, sharedBytes: usedBytes - uniqueBytes };
   }
