@@ -84,7 +84,7 @@ async function run(settings: Settings, log: Log): Promise<void> {
     const mounted = await mountWith(loaded, settings, stack, { belief: news, log });
     mount = mounted;
     news.serve(mounted);
-    const transport = native ? '/dev/fuse' : `fuse-native (no addon: ${loaded.reason})`;
+    const transport = mounted.transport + (native ? '' : ` (no addon: ${loaded.reason})`);
     const requestCounts = () => mounted.requestCounts();
     const tellKernel = (change: NamespaceChange) => news.tellOwn(change);
     const facts = { startedMs, transport, loopDelay, requestCounts, tellKernel };
@@ -124,6 +124,7 @@ function mountWith(
   return mountFuse(deps, {
     mountPoint: settings.mount,
     source: `wharf:${settings.vpool}`,
+    transport: settings.fuse.transport,
     requestsMax: settings.fuse.requestsMax,
     pollMicroseconds: Math.round(settings.fuse.poll * 1000),
     isReadOnly,

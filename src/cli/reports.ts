@@ -45,7 +45,8 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
       ['WHAT', 'STATE'],
       [
         ['host', `${status.host} (process ${status.pid}, ${formatSize(status.residentBytes)})`],
-        ['vPool', `${status.vpool} at ${status.mount} (${status.transport})`],
+        ['vPool', `${status.vpool} at ${status.mount}`],
+        ['requests come', `over ${status.transport}`],
         ['volumes', `${status.openVolumes} open, ${status.failedVolumes} failed`],
         ['not destaged', formatSize(status.notDestagedBytes)],
         ['without replica', `${status.volumesWithoutReplica} volumes`],

@@ -159,6 +159,7 @@ const schema = group({
     requestsMax: count(128, 8, 1024),
     poll: time('50us', { maxMs: 10 }),
     timeout: time('10s', { maxMs: 3_600_000 }),
+    transport: oneOf(['device', 'ring']).default('device'),
   }).prefault({}),
 });
 

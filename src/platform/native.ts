@@ -25,16 +25,22 @@ export interface Native {
   crc32cBlocks(bytes: Uint8Array, blockBytes: number, out: Uint32Array, index: number): void;
   /**
    * Serves requests of a FUSE descriptor, which it takes over. `told` gets a number of requests
-   * whose slots stand in `ready`, or a negative errno once, at the end.
+   * whose slots stand in `ready`, or a negative errno once, at the end. Slots of a ring come behind
+   * the others, and are not used before there is one.
    */
   fuseOpen(
     fd: number,
     slotCount: number,
+    ringSlotCount: number,
     slotBytes: number,
     pollMicroseconds: number,
     ready: Uint32Array,
     told: (count: number) => void,
   ): { readonly device: NativeDevice; readonly arena: ArrayBuffer } | number;
+  /** Prepares io_uring, with so many slots for each processor; 0 or -errno. Before INIT is answered. */
+  fuseRingOpen(device: NativeDevice, slotsEach: number): number;
+  /** Requests come over it from here on; where not (-errno), as before. After INIT is answered. */
+  fuseRingStart(device: NativeDevice): number;
   /** `error` is 0 or -errno. The payload lies 4096 bytes into the slot. */
   fuseReply(device: NativeDevice, slot: number, error: number, payloadBytes: number): number;
   fuseForget(device: NativeDevice, slot: number): void;

@@ -12,11 +12,13 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { seededRandom } from '../../src/platform/random.ts';
+import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { Daemon } from '../support/daemon.ts';
 import { cannotMount } from '../support/playground.ts';
+import { cannotRing, RingSwitch } from '../support/ring-switch.ts';
 import { blockBytes, stamp, Versions, versionIn } from '../support/versions.ts';
 
 const rounds = Number(process.env['WHARF_KILLS'] ?? 200);
@@ -152,18 +154,33 @@ class World {
   }
 }
 
-test(`all that was promised survives ${rounds} kills`, { skip: cannotMount }, async (t) => {
+test(`all that was promised survives ${rounds} kills`, { skip: cannotMount }, (t) =>
+  survive(rounds, settings, t),
+);
+
+test('and some over io_uring, where requests under way end with it', {
+  skip: cannotRing,
+}, async (t) => {
+  await using _ = await RingSwitch.turn('on');
+  await survive(Math.ceil(rounds / 20), { ...settings, fuse: { transport: 'ring' } }, t);
+});
+
+async function survive(
+  kills: number,
+  given: Partial<SettingsInput>,
+  t: TestContext,
+): Promise<void> {
   const seed = Number(process.env['WHARF_SEED'] ?? Math.floor(Math.random() * 1e9));
   t.diagnostic(`seed ${seed}`);
   const random = seededRandom(seed);
   const fraction = () => random.fraction();
-  await using daemon = new Daemon(settings);
+  await using daemon = new Daemon(given);
   await daemon.start();
   const disk = await fs.open(join(daemon.mount, 'disk.raw'), 'w');
   await disk.truncate(blocks * blockBytes);
   await disk.close();
   const world = new World(daemon, fraction);
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = 0; round < kills; round += 1) {
     const load = world.load();
     await sleep(50 + fraction() * 200);
     await world.kill();
@@ -177,4 +194,4 @@ test(`all that was promised survives ${rounds} kills`, { skip: cannotMount }, as
     await daemon.start();
     await world.check();
   }
-});
+}

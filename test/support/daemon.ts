@@ -21,6 +21,12 @@ const logKept = 500_000;
 const patienceMs = 60_000;
 const pauseMs = 50;
 
+/** A test file is run once more over another transport so. */
+function ofEnvironment(): Partial<SettingsInput> {
+  const transport = process.env['WHARF_TEST_TRANSPORT'];
+  return transport === 'ring' ? { fuse: { transport } } : {};
+}
+
 export class Daemon implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), 'wharf-daemon-'));
   readonly mount = join(this.folder, 'mnt');
@@ -51,6 +57,7 @@ export class Daemon implements AsyncDisposable {
       registry: { sqlite: join(this.folder, 'registry.sqlite') },
       backend: { kind: 'dir', path: this.store },
       ...this.#settings,
+      ...ofEnvironment(),
     };
     writeFileSync(config, JSON.stringify(settings));
     const program = [process.execPath, ...daemonFlags, daemonFile, '--config', config];

@@ -5,6 +5,7 @@
  *   fuse-daemon.ts greet POINT          serves descriptor 4, which another process has mounted
  *   fuse-daemon.ts resume POINT         goes on with it where a daemon was killed
  *   fuse-daemon.ts silent POINT         the same, but never answers a read
+ *   fuse-daemon.ts ring POINT           mounts it over io_uring, and never answers a read
  *
  * It holds one file `f.raw` of 4096 bytes. Says `ready` when it serves. A third argument is the
  * user that it becomes when its code is loaded, which that user need not be able to read.
@@ -23,7 +24,7 @@ const [how = '', mountPoint = '', uid] = process.argv.slice(2);
 
 class ToldFileSystem extends MemoryFileSystem {
   override read(ino: Ino, offset: number, into: Uint8Array): Eventually<number> {
-    if (how !== 'silent') return super.read(ino, offset, into);
+    if (how !== 'silent' && how !== 'ring') return super.read(ino, offset, into);
     process.stdout.write('reading\n');
     return new Promise<number>(() => {});
   }
@@ -46,10 +47,11 @@ const inheritedDescriptor = 4;
 
 async function start(): Promise<Mount> {
   if (how === 'mount') return mountFuse(deps, settings);
+  if (how === 'ring') return mountFuse(deps, { ...settings, transport: 'ring' });
   const kind = how === 'greet' ? 'new' : 'resumed';
   return serveFuse(deps, settings, { fd: inheritedDescriptor, kind });
 }
 
 const mount = await start();
 process.on('SIGTERM', () => void mount.unmount().then(() => process.exit(0)));
-process.stdout.write('ready\n');
+process.stdout.write(`ready ${mount.transport}\n`);

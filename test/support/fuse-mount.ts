@@ -13,6 +13,7 @@ import { quietLog } from './quiet-log.ts';
 
 export const mountSettings = {
   source: 'wharf:test',
+  transport: 'device',
   requestsMax: 64,
   pollMicroseconds: 50,
 } as const;

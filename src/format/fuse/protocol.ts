@@ -78,6 +78,8 @@ export const initFlag2 = {
   directIoAllowMmap: 1 << (36 - 32),
   /** 7.40: FUSE_HAS_RESEND, bit 39. */
   hasResend: 1 << (39 - 32),
+  /** 7.42: FUSE_OVER_IO_URING, bit 41. */
+  overIoUring: 1 << (41 - 32),
 } as const;
 
 /** `open_flags` of the reply to OPEN and CREATE. */

@@ -17,7 +17,7 @@ import type { OpenHandles } from './open-handles.ts';
 import type { SeenVersions } from './seen-versions.ts';
 import type { ToldFiles } from './told-files.ts';
 
-/** See native/fuse-device.cc. */
+/** See native/fuse.h. */
 const replyAt = 4096;
 const requestAt = replyAt - 80;
 export const replyBytesMax = limits.requestBytesMax;

@@ -64,6 +64,7 @@ export async function mountFuseNative(
   };
   return {
     mountPoint,
+    transport: 'fuse-native',
     ended: ended.promise,
     unmount: () => (unmounting ??= unmount()),
     detachNow: () => abandonMountSync(mountPoint),

@@ -6,7 +6,7 @@
 import { errno } from './errno.ts';
 
 export class LockWaits {
-  readonly #waitsMax: number;
+  #waitsMax: number;
   readonly #waiting = new Map<bigint, AbortController>();
   #hasEnded = false;
 
@@ -29,6 +29,11 @@ export class LockWaits {
     } finally {
       this.#waiting.delete(unique);
     }
+  }
+
+  /** Others have fewer slots from here on. */
+  narrow(waitsMax: number): void {
+    this.#waitsMax = Math.min(this.#waitsMax, waitsMax);
   }
 
   interrupt(unique: bigint): void {

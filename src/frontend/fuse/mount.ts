@@ -21,11 +21,14 @@ import type { MountHost, MountPointDeps } from './mount-point.ts';
 import { mountedAt, mountType, prepareMountPoint, probe } from './mount-point.ts';
 import type { MountRecord } from './mount-table.ts';
 import { allowsOthers, escapeOption, parseMountInfo } from './mount-table.ts';
+import type { KernelWords } from './ring-plan.ts';
+import { enableUringPath, planRing } from './ring-plan.ts';
 import type { SessionSettings } from './session.ts';
 import { FuseSession } from './session.ts';
 
 const devicePath = '/dev/fuse';
 const fuseConfPath = '/etc/fuse.conf';
+const processorsPath = '/sys/devices/system/cpu/possible';
 const mountFlags = { readOnly: 1, noSuid: 2, noDevices: 4 } as const;
 const detachFlag = 2;
 const unmountAttempts = 20;
@@ -33,8 +36,10 @@ const unmountPauseMs = 100;
 /** How long requests that are under way at the end are waited for. */
 const drainMsMax = 10_000;
 
-export interface MountSettings extends SessionSettings {
+export interface MountSettings extends Omit<SessionSettings, 'ring'> {
   readonly mountPoint: string;
+  /** `ring`: io_uring where the kernel has it, else the device. */
+  readonly transport: 'device' | 'ring';
   /** What `df` and /proc/mounts show. */
   readonly source: string;
   /** The kernel then refuses changes with EROFS by itself. */
@@ -43,6 +48,8 @@ export interface MountSettings extends SessionSettings {
 
 export interface Mount {
   readonly mountPoint: string;
+  /** What carries its requests, and why where that is not what was asked for: for people. */
+  readonly transport: string;
   /** Resolves when the mount is no longer served, by `unmount` or by somebody else. */
   readonly ended: Promise<void>;
   /**
@@ -79,7 +86,10 @@ export async function mountFuse(deps: MountDeps, settings: MountSettings): Promi
   const fd = isRoot()
     ? mountAsRoot(native, settings, mountPoint)
     : await mountAsUser(deps, settings, mountPoint);
-  const session = new FuseSession(deps, settings, fd, 'new');
+  // Opening the device has loaded the module, if need be: it says now what it can.
+  const ring =
+    settings.transport === 'ring' ? planRing(readKernelWords(), settings.requestsMax) : undefined;
+  const session = new FuseSession(deps, { ...settings, ring }, fd, 'new');
   try {
     await session.started;
   } catch (error) {
@@ -92,7 +102,8 @@ export async function mountFuse(deps: MountDeps, settings: MountSettings): Promi
 
 /**
  * Serves a mount whose descriptor somebody else holds: a `new` one is greeted by the kernel, of a
- * `resumed` one another process was killed, and what that left unanswered comes again.
+ * `resumed` one another process was killed, and what that left unanswered comes again. Such a
+ * mount is always served over the device: what a daemon has got over the ring does not come again.
  */
 export async function serveFuse(
   deps: MountDeps,
@@ -112,11 +123,15 @@ function mountOf(deps: ServingDeps, session: FuseSession, mountPoint: string): M
   let unmounting: Promise<void> | undefined;
   return {
     mountPoint,
+    transport: session.transport,
     ended: session.ended,
     unmount: () => (unmounting ??= unmount(deps, session, mountPoint)),
     detachNow() {
       // What lives there after the session has ended is somebody else's.
-      if (!session.hasEnded || isDeadNow(mountPoint)) abandonMountSync(mountPoint, deps.native);
+      const isOurs = !session.hasEnded || isDeadNow(mountPoint);
+      // An unmount would wait here for requests that only this thread can take from the ring.
+      session.close();
+      if (isOurs) abandonMountSync(mountPoint, deps.native);
     },
     requestCounts: () => session.requestCounts(),
     invalidateInode: (ino, what) => session.invalidateInode(ino, what),
@@ -177,6 +192,17 @@ export function canonicalMountPoint(path: string): string {
 
 function isRoot(): boolean {
   return process.geteuid?.() === 0;
+}
+
+function readKernelWords(): KernelWords {
+  const read = (path: string) => {
+    try {
+      return fs.readFileSync(path, 'utf8');
+    } catch {
+      return undefined;
+    }
+  };
+  return { enableUring: read(enableUringPath), processors: read(processorsPath) };
 }
 
 function readMounts(): MountRecord[] {

@@ -30,8 +30,10 @@ import { negotiate } from './negotiation.ts';
 import { foldersOf, HeldFolders } from './held-folders.ts';
 import { LockWaits } from './lock-waits.ts';
 import { OpenHandles } from './open-handles.ts';
+import type { RingPlan } from './ring-plan.ts';
 import { SeenVersions } from './seen-versions.ts';
 import { ToldFiles } from './told-files.ts';
+import { Transport } from './transport.ts';
 
 /** Files of which is remembered what they were at their last OPEN, and what the kernel was told. */
 const seenFilesMax = 10_000;
@@ -39,7 +41,7 @@ const seenFilesMax = 10_000;
 const ordinaryEnds: ReadonlySet<number> = new Set([errno.ENODEV, errno.EBADF, errno.ECONNABORTED]);
 /** All that the protocol has so far are below. */
 const countedOpcodes = 64;
-/** The bound of the device's batches; see native/fuse-device.cc. */
+/** The bound of the device's batches; see native/fuse-device.h. */
 const batchMax = 64;
 
 export interface SessionSettings {
@@ -47,6 +49,8 @@ export interface SessionSettings {
   readonly requestsMax: number;
   /** How long the loop turns before it sleeps, microseconds; 0: not at all. */
   readonly pollMicroseconds: number;
+  /** Wanted in place of /dev/fuse; or why it is not to be had. */
+  readonly ring?: RingPlan | string | undefined;
 }
 
 export interface SessionDeps {
@@ -65,6 +69,7 @@ export class FuseSession {
   readonly #log: Log;
   readonly #settings: SessionSettings;
   readonly #device: NativeDevice;
+  readonly #transport: Transport;
   readonly #calls: readonly Call[];
   readonly #locks: 'served' | 'of kernel';
   readonly #waits: LockWaits;
@@ -91,8 +96,11 @@ export class FuseSession {
     if (how === 'resumed') this.#started.resolve();
     this.#started.promise.catch(() => {});
     this.#ready = new Uint32Array(batchMax);
+    this.#transport = new Transport(native, log, settings.ring);
+    const { requestsMax, pollMicroseconds } = settings;
+    const { ringSlots } = this.#transport;
     const opened = native.fuseOpen(
-      ...([fd, settings.requestsMax, slotBytes, settings.pollMicroseconds, this.#ready] as const),
+      ...([fd, requestsMax, ringSlots, slotBytes, pollMicroseconds, this.#ready] as const),
       (count) => this.#told(count),
     );
     if (typeof opened === 'number')
@@ -101,7 +109,7 @@ export class FuseSession {
     const memory = new Uint8Array(opened.arena);
     const view = new DataView(opened.arena);
     this.#locks = locks ? 'served' : 'of kernel';
-    this.#waits = new LockWaits(Math.floor(settings.requestsMax / 2));
+    this.#waits = new LockWaits(Math.floor(requestsMax / 2));
     this.#toldFiles = new ToldFiles({
       clock,
       filesMax: seenFilesMax,
@@ -115,7 +123,7 @@ export class FuseSession {
       told: this.#toldFiles,
     };
     this.#calls = Array.from(
-      { length: settings.requestsMax },
+      { length: requestsMax + ringSlots },
       (_, slot) => new Call(context, view, memory, slot),
     );
   }
@@ -123,6 +131,11 @@ export class FuseSession {
   /** Resolves when the kernel and this end agree on the protocol. */
   get started(): Promise<void> {
     return this.#started.promise;
+  }
+
+  /** What carries its requests, and why where that is not what was asked for: for people. */
+  get transport(): string {
+    return this.#transport.text;
   }
 
   /** Resolves when the mount is no longer served. */
@@ -236,17 +249,20 @@ export class FuseSession {
   #init(slot: number): void {
     const call = this.#calls[slot] as Call;
     const offer = decodeInit(call.request);
-    const reply = negotiate(offer, {
-      requestsMax: this.#settings.requestsMax,
-      locks: this.#locks,
-    });
+    const ring = this.#transport.open(this.#device, offer);
+    const { requestsMax } = this.#settings;
+    const reply = negotiate(offer, { requestsMax, locks: this.#locks, ring });
     if (typeof reply === 'string') {
       this.#reply(slot, -errno.EPROTO);
       return this.#started.reject(new Error(reply));
     }
     this.#reply(slot, encodeInit(call.view, call.at, reply));
+    const slotsEach = ring ? this.#transport.start(this.#device) : undefined;
+    if (slotsEach !== undefined) this.#waits.narrow(Math.floor(slotsEach / 2));
     this.#state = 'serving';
-    this.#log.info({ protocol: `${offer.major}.${reply.minor}` }, 'FUSE session begins');
+    const { text: transport } = this.#transport;
+    const protocol = `${offer.major}.${reply.minor}`;
+    this.#log.info({ protocol, transport }, 'FUSE session begins');
     this.#started.resolve();
   }
 

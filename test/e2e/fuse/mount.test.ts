@@ -1,7 +1,6 @@
 /** Mounting and unmounting: what is refused and how, what is cleaned up, who may. */
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -14,57 +13,16 @@ import {
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { isStorageError } from '../../../src/core/errors.ts';
 import type { ErrorCode } from '../../../src/core/errors.ts';
 import { abandonMountSync, isMounted } from '../../../src/frontend/fuse/mount.ts';
 import { parseMountInfo } from '../../../src/frontend/fuse/mount-table.ts';
+import { FuseDaemon } from '../../support/fuse-daemon-process.ts';
 import { TestMount } from '../../support/fuse-mount.ts';
 import { MemoryFileSystem } from '../../support/memory-file-system.ts';
 import { cannotMount, sh } from '../../support/playground.ts';
 
 const skip = cannotMount;
-const daemonPath = fileURLToPath(import.meta.resolve('../../support/fuse-daemon.ts'));
-
-/** A daemon in a process of its own; `said` resolves when it prints the word. */
-class Daemon implements AsyncDisposable {
-  readonly #child: ChildProcess;
-  readonly #ended: Promise<void>;
-  #output = '';
-  #wake: () => void = () => {};
-
-  constructor(how: string, point: string, options: { fd?: number; uid?: number } = {}) {
-    const { fd, uid } = options;
-    const user = uid === undefined ? [] : [String(uid)];
-    this.#child = spawn(process.execPath, [daemonPath, how, point, ...user], {
-      stdio: ['ignore', 'pipe', 'inherit', 'ignore', fd ?? 'ignore'],
-    });
-    this.#ended = new Promise((resolve) => this.#child.on('close', () => resolve()));
-    this.#child.on('close', () => this.#wake());
-    this.#child.stdout?.on('data', (text: Buffer) => {
-      this.#output += text.toString();
-      this.#wake();
-    });
-  }
-
-  async said(word: string): Promise<void> {
-    while (!this.#output.includes(word)) {
-      if (this.#child.exitCode !== null) throw new Error(`daemon ended: ${this.#output}`);
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
-  }
-
-  async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
-    this.#child.kill(signal);
-    await this.#ended;
-    return this.#child.exitCode;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.end('SIGKILL');
-  }
-}
-
 const refusedWith = (code: ErrorCode, message: RegExp) => (error: unknown) => {
   assert.ok(isStorageError(error, code), String(error));
   assert.match(error.message, message);
@@ -103,7 +61,7 @@ describe('a mount point', { skip }, () => {
   test('that killed daemons have left dead, several times, is cleaned at the next start', async () => {
     await using made = new TestMount();
     for (let round = 0; round < 2; round += 1) {
-      await using daemon = new Daemon('mount', made.point);
+      await using daemon = new FuseDaemon('mount', made.point);
       await daemon.said('ready');
       assert.equal((await fs.readFile(made.at('f.raw'))).length, 4096);
       await daemon.end('SIGKILL');
@@ -191,7 +149,7 @@ describe('a mount', { skip }, () => {
     chmodSync(made.folder, 0o755);
     mkdirSync(join(made.folder, 'own'));
     chownSync(join(made.folder, 'own'), nobody, nobody);
-    await using daemon = new Daemon('mount', join(made.folder, 'own'), { uid: nobody });
+    await using daemon = new FuseDaemon('mount', join(made.folder, 'own'), { uid: nobody });
     await daemon.said('ready');
     const mounts = parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8'));
     const own = mounts.find(({ mountPoint }) => mountPoint === join(made.folder, 'own'));
@@ -205,15 +163,15 @@ describe('a mount', { skip }, () => {
     const fd = openSync('/dev/fuse', 'r+');
     const options = `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other`;
     assert.equal(made.native.mount('wharf:held', made.point, 'fuse.wharf', 0, options), 0);
-    await using greeter = new Daemon('greet', made.point, { fd });
+    await using greeter = new FuseDaemon('greet', made.point, { fd });
     await greeter.said('ready');
     await greeter.end('SIGKILL');
-    await using silent = new Daemon('silent', made.point, { fd });
+    await using silent = new FuseDaemon('silent', made.point, { fd });
     await silent.said('ready');
     const read = sh('head', '-c', '5', made.at('f.raw'));
     await silent.said('reading');
     await silent.end('SIGKILL');
-    await using next = new Daemon('resume', made.point, { fd });
+    await using next = new FuseDaemon('resume', made.point, { fd });
     assert.equal(await read, 'f.raw');
     await next.said('ready');
     closeSync(fd);

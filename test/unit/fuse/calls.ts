@@ -13,7 +13,7 @@ import { SeenVersions } from '../../../src/frontend/fuse/seen-versions.ts';
 import { ToldFiles } from '../../../src/frontend/fuse/told-files.ts';
 import { SimulatedClock } from '../../../src/platform/simulated-clock.ts';
 
-/** See native/fuse-device.cc. */
+/** See native/fuse.h. */
 const requestAt = 4096 - 80;
 
 /** Fields one after another: a number is a u32, a bigint a u64, a string has its NUL. */
