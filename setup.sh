@@ -3,6 +3,7 @@
 # already is not touched, so a second call costs next to nothing. All output goes to stderr.
 #   sh ./setup.sh run     npm packages, the addon
 #   sh ./setup.sh test    the same, and what the end-to-end tests use
+#   sh ./setup.sh bench   the same, and what Wharf's speed is compared with
 set -eu
 cd "$(dirname "$0")"
 purpose=${1:-run}
@@ -43,7 +44,7 @@ want fusermount3 fuse3
 # The fallback, npm's fuse-native, is left out of the npm packages where this is missing.
 has_libfuse2() { /sbin/ldconfig -p | grep -q 'libfuse\.so\.2 '; }
 has_libfuse2 || missing="$missing libfuse2"
-if [ "$purpose" = test ]; then
+if [ "$purpose" != run ]; then
   want fio fio
   want qemu-img qemu-utils
   want qemu-system-x86_64 qemu-system-x86
@@ -71,22 +72,35 @@ fi
 # Services of the packages are not started: Wharf's tests run what they need by themselves.
 install_debian_packages() {
   export DEBIAN_FRONTEND=noninteractive
+  packages=${*:-$missing}
   policy=/usr/sbin/policy-rc.d
   made=
   [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; }
   status=0
   # shellcheck disable=SC2086
-  apt-get install -y --no-install-recommends $missing ||
-    { apt-get update && apt-get install -y --no-install-recommends $missing; } || status=$?
+  apt-get install -y --no-install-recommends $packages ||
+    { apt-get update && apt-get install -y --no-install-recommends $packages; } || status=$?
   [ -z "$made" ] || rm -f "$policy"
   return $status
 }
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
 if [ -n "$missing" ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  if may_install; then
     step "Debian packages:$missing" install_debian_packages
   else
     say "missing and not installed (not root):$missing"
   fi
+fi
+
+# baseline FILE PACKAGE: one that can't be had is left out, and the bench says so.
+baseline() {
+  [ -e "$1" ] && return
+  may_install && step "Debian package: $2" install_debian_packages "$2" || say "$2 is not compared with"
+}
+if [ "$purpose" = bench ]; then
+  baseline /usr/include/fuse3/fuse_lowlevel.h libfuse3-dev
+  baseline /usr/bin/s3backer s3backer
+  baseline /usr/sbin/glusterd glusterfs-server
 fi
 
 # Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every

@@ -3,17 +3,18 @@
  * so that what is compared is the way, not the object store.
  */
 
-import { MiB } from '../../src/core/units.ts';
+import { KiB, MiB } from '../../src/core/units.ts';
+import type { Effort } from './effort.ts';
 import type { FioJob, FioResult } from './fio.ts';
 import { fill, fio } from './fio.ts';
+import { interleave } from './interleave.ts';
 import { diskName, Pair } from './pair.ts';
 import type { Report } from './report.ts';
 import { bareRoundTripUs } from './round-trip.ts';
 
 const diskBytes = 64 * MiB;
-const rounds = 5;
 const jobs = (['randread', 'randwrite'] as const).flatMap((what) =>
-  [1, 32].map((depth): Omit<FioJob, 'path'> => ({ what, depth })),
+  [1, 32].map((depth): FioJob => ({ what, depth, blockBytes: 4 * KiB })),
 );
 /** Of the owner's latency, beside a bare round trip. */
 const localSharesMax = 1.5;
@@ -25,34 +26,35 @@ interface Compared {
   readonly forwarded: FioResult[];
 }
 
-export async function forwarding(report: Report): Promise<void> {
+export async function forwarding(report: Report, effort: Effort): Promise<void> {
   await using pair = await Pair.start({ replica: { mode: 'none' } });
   await pair.makeDisk(diskBytes);
-  await fill(pair.a.at(diskName), diskBytes);
+  await fill({ file: pair.a.at(diskName) }, diskBytes);
   await pair.a.sync(`/${diskName}`);
   await pair.ask('POST', 'vdisk/pin', { to: 'a' });
   for (const job of jobs) {
-    const compared = await compare(pair, job);
+    const compared = await compare(pair, job, effort);
     tell(report, job, compared);
   }
 }
 
-async function compare(pair: Pair, job: Omit<FioJob, 'path'>): Promise<Compared> {
+async function compare(pair: Pair, job: FioJob, { rounds, seconds }: Effort): Promise<Compared> {
   const compared: Compared = { bareUs: [], local: [], forwarded: [] };
-  for (let round = 0; round < rounds; round += 1) {
-    if (job.depth === 1) compared.bareUs.push(await bareRoundTripUs());
-    compared.local.push(await fio({ ...job, path: pair.a.at(diskName) }));
-    compared.forwarded.push(await fio({ ...job, path: pair.b.at(diskName) }));
-  }
+  await interleave(['bare', 'local', 'forwarded'] as const, rounds, async (part) => {
+    if (part !== 'bare') {
+      const host = part === 'local' ? pair.a : pair.b;
+      compared[part].push(await fio({ file: host.at(diskName) }, job, seconds));
+    } else if (job.depth === 1) compared.bareUs.push(await bareRoundTripUs(seconds));
+  });
   return compared;
 }
 
-function tell(report: Report, { what, depth }: Omit<FioJob, 'path'>, compared: Compared): void {
+function tell(report: Report, { what, depth }: FioJob, compared: Compared): void {
   const { bareUs, local, forwarded } = compared;
   report.title(`${what} 4 KiB, ${depth} at once`);
   if (depth === 1) {
-    const localUs = local.map(({ latencyUs }) => latencyUs);
-    const forwardedUs = forwarded.map(({ latencyUs }) => latencyUs);
+    const localUs = local.map(({ latencyUs }) => latencyUs.median);
+    const forwardedUs = forwarded.map(({ latencyUs }) => latencyUs.median);
     const allowedUs = bareUs.map((us, index) => us + localSharesMax * (localUs[index] ?? 0));
     report.line('bare TCP round trip, us', bareUs);
     report.line("at the owner's mount, us", localUs);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { SettingsInput } from '../../src/daemon/settings.ts';
 import { Daemon } from '../support/daemon.ts';
 import { EtcdCluster } from '../support/etcd.ts';
+import { onSignals } from './on-signals.ts';
 
 export const diskName = 'disk.raw';
 
@@ -22,12 +23,7 @@ export class Pair implements AsyncDisposable {
 
   private constructor() {
     this.#closing.defer(() => rmSync(this.#folder, { recursive: true, force: true }));
-    // Whoever uses it then fails, and cleans up.
-    const end = () => void this[Symbol.asyncDispose]();
-    for (const signal of ['SIGINT', 'SIGTERM']) {
-      process.on(signal, end);
-      this.#closing.defer(() => void process.off(signal, end));
-    }
+    this.#closing.use(onSignals(() => void this[Symbol.asyncDispose]()));
   }
 
   static async start(settings: Partial<SettingsInput> = {}): Promise<Pair> {

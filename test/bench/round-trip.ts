@@ -11,17 +11,16 @@ import { percentile } from './report.ts';
 
 const requestBytes = 64;
 const answer = Buffer.alloc(4096, 1);
-const measuredMs = 2000;
 
 /** Median of one round trip. */
-export async function bareRoundTripUs(): Promise<number> {
+export async function bareRoundTripUs(seconds: number): Promise<number> {
   const server = fork(import.meta.filename);
   try {
     const [port] = (await once(server, 'message')) as [number];
     const socket = connect(port, '127.0.0.1');
     await once(socket, 'connect');
     socket.setNoDelay(true);
-    const samples = await measure(socket);
+    const samples = await measure(socket, seconds * 1000);
     socket.destroy();
     return percentile(samples, 0.5);
   } finally {
@@ -30,7 +29,7 @@ export async function bareRoundTripUs(): Promise<number> {
   }
 }
 
-function measure(socket: Socket): Promise<number[]> {
+function measure(socket: Socket, measuredMs: number): Promise<number[]> {
   const samples: number[] = [];
   const request = Buffer.alloc(requestBytes);
   const deadline = performance.now() + measuredMs;

@@ -1,18 +1,28 @@
 /**
- * Measures what is promised of speed, on real daemons and mounts: all of it, or what is named.
- * Subject and baseline take turns, several times; nothing is asserted, for the machine may be busy.
+ * Measures what is promised of speed, on real daemons and mounts: all of it briefly, or what is named
+ * thoroughly. Subject and baseline take turns, several times. Nothing fails for being slow, for the
+ * machine may be busy; only where `--gate` asks for it, a run ends with 1 if it is worse than the last
+ * one that `--accept` has kept.
  */
 
+import { parseArgs } from 'node:util';
 import { cannotMount } from '../support/playground.ts';
 import { drain } from './drain.ts';
+import type { Effort } from './effort.ts';
+import { brief, thorough } from './effort.ts';
 import { forwarding } from './forwarding.ts';
+import { compareWith } from './gate.ts';
 import { handover } from './handover.ts';
 import { lifecycle } from './lifecycle.ts';
+import { path, ssd } from './owner.ts';
 import { replication } from './replication.ts';
 import { Report } from './report.ts';
+import { accept, factsOf, readAccepted, tableOf, writeResults } from './results.ts';
 import { takeover } from './takeover.ts';
 
-const benches: Readonly<Record<string, (report: Report) => Promise<void>>> = {
+const benches: Readonly<Record<string, (report: Report, effort: Effort) => Promise<void>>> = {
+  path,
+  ssd,
   forwarding,
   replication,
   handover,
@@ -21,17 +31,48 @@ const benches: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   lifecycle,
 };
 
-const named = process.argv.slice(2);
-const unknown = named.filter((name) => !benches[name]);
-if (unknown.length > 0 || cannotMount !== false) {
-  const known = Object.keys(benches).join(', ');
-  const why = cannotMount === false ? `there is no ${unknown.join()}, but ${known}` : cannotMount;
+function refuse(why: string): never {
   process.stderr.write(`nothing is measured: ${why}\n`);
   process.exit(2);
 }
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    gate: { type: 'boolean', default: false },
+    accept: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
+  },
+});
+const known = Object.keys(benches);
+const unknown = positionals.filter((name) => !known.includes(name));
+if (unknown.length > 0) refuse(`there is no ${unknown.join()}, but ${known.join(', ')}`);
+if (cannotMount !== false) refuse(cannotMount);
+
+const usual = positionals.length > 0 ? thorough : brief;
+const effort: Effort = {
+  ...usual,
+  rounds: Number(values.rounds ?? usual.rounds),
+  seconds: Number(values.seconds ?? usual.seconds),
+};
+const isPossible = Number.isInteger(effort.rounds) && effort.rounds > 0 && effort.seconds > 0;
+if (!isPossible) refuse('--rounds is a whole number, --seconds a number');
+
+const startedMs = Date.now();
+const ran = known.filter((name) => positionals.length === 0 || positionals.includes(name));
 const report = new Report((text) => process.stdout.write(text));
-for (const [name, bench] of Object.entries(benches)) {
-  if (named.length > 0 && !named.includes(name)) continue;
-  process.stdout.write(`\n=== ${name}\n`);
-  await bench(report);
+for (const name of ran) {
+  report.bench(name);
+  await benches[name]?.(report, effort);
+}
+const facts = factsOf(startedMs, effort);
+const file = writeResults(report, facts);
+process.stdout.write(`\n${tableOf(report, facts)}\nall samples: ${file}\n`);
+if (values.accept) accept(report, facts, ran);
+if (values.gate) {
+  const accepted = readAccepted() ?? refuse('no run was accepted yet (--accept)');
+  const findings = compareWith(accepted, report.figures, ran);
+  for (const { kind, text } of findings) process.stdout.write(`${kind}: ${text}\n`);
+  process.exitCode = findings.some(({ kind }) => kind !== 'unsure') ? 1 : 0;
 }

@@ -5,6 +5,7 @@
 
 import { nowMs } from '../support/mount-user.ts';
 import { GiB } from '../../src/core/units.ts';
+import type { Effort } from './effort.ts';
 import { diskName, Pair, stayPut } from './pair.ts';
 import type { Report } from './report.ts';
 import { Writer } from './writer.ts';
@@ -13,13 +14,14 @@ const leases = [
   { timeMs: 2000, marginMs: 500 },
   { timeMs: 6000, marginMs: 1500 },
 ] as const;
-const rounds = 6;
+const roundsOf = { brief: 2, thorough: 6 } as const;
 /** So long, at most, answers of the dead one are on their way. */
 const underWayMs = 100;
 /** What may come on top of the lease. */
 const extraMsMax = 1000;
 
-export async function takeover(report: Report): Promise<void> {
+export async function takeover(report: Report, { how }: Effort): Promise<void> {
+  const rounds = roundsOf[how];
   for (const { timeMs, marginMs } of leases) {
     const lease = { time: `${timeMs}ms`, margin: `${marginMs}ms` };
     await using pair = await Pair.start({ ...stayPut, lease });
