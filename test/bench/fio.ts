@@ -66,6 +66,13 @@ export async function readThrough(disk: Disk, bytes: number, depth: number): Pro
   return resultOf(await runFio(disk, depth, shape)).bytesPerSecond;
 }
 
+/** Reads so many blocks at random, one after another. */
+export async function readSome(disk: Disk, bytes: number, count: number): Promise<FioResult> {
+  const shape = ['--rw=randread', '--bs=4k', `--size=${bytes}`, `--number_ios=${count}`];
+  const more = ['--randrepeat=0', '--lat_percentiles=1', '--percentile_list=50:99.9'];
+  return resultOf(await runFio(disk, 1, [...shape, ...more]));
+}
+
 /** Writes a part of a disk, or all of it: one behind another, or each block once in random order. */
 export async function fill(
   disk: Disk,

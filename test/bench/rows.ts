@@ -129,6 +129,26 @@ export const ssdRows: readonly Row[] = [
   },
 ];
 
+const rivals = (s3backer: Target): readonly Against[] => [
+  { of: 's3backer', target: s3backer },
+  { of: 'GlusterFS', target: ahead },
+  { of: 'Ceph RBD', target: ahead },
+];
+
+/** Against products that do the same; each with its store or brick on this machine. */
+export const rivalRows: readonly Row[] = [
+  { name: '4 KiB random read, cached, QD1', job: oneRead, against: rivals(ahead) },
+  { name: '4 KiB random read, cached, QD32', job: randomRead, against: rivals(atLeast(5)) },
+  { name: '4 KiB random read, cached, zipf, QD32', job: skewed, against: rivals(ahead) },
+  { name: '4 KiB random read, cached, 4 jobs, QD8 each', job: fourReaders, against: rivals(ahead) },
+  { name: '4 KiB random write, QD32, no flush', job: randomWrite, against: rivals(atLeast(4)) },
+  { name: '4 KiB, 70 % random read, 30 % random write', job: mixed, against: rivals(ahead) },
+  { name: '4 KiB random write + fsync, QD1', job: synced, against: rivals(ahead) },
+  { name: '4 KiB random write + fsync, 16 writers', job: manySynced, against: rivals(ahead) },
+  { name: '1 MiB sequential read, cached', job: sequentialRead, against: rivals(ahead) },
+  { name: '1 MiB sequential write', job: sequentialWrite, against: rivals(ahead) },
+];
+
 /** What is written is read back and compared. */
 export const verifiedJobs: readonly FioJob[] = [
   randomWrite,

@@ -7,22 +7,30 @@
 
 import { parseArgs } from 'node:util';
 import { cannotMount } from '../support/playground.ts';
+import { busy } from './busy.ts';
+import { destage } from './destage.ts';
 import { drain } from './drain.ts';
 import type { Effort } from './effort.ts';
 import { brief, thorough } from './effort.ts';
 import { forwarding } from './forwarding.ts';
 import { compareWith } from './gate.ts';
 import { handover } from './handover.ts';
+import { large } from './large.ts';
 import { lifecycle } from './lifecycle.ts';
 import { path, ssd } from './owner.ts';
 import { replication } from './replication.ts';
 import { Report } from './report.ts';
 import { accept, factsOf, readAccepted, tableOf, writeResults } from './results.ts';
+import { rivals } from './rivals.ts';
 import { takeover } from './takeover.ts';
 
 const benches: Readonly<Record<string, (report: Report, effort: Effort) => Promise<void>>> = {
   path,
   ssd,
+  rivals,
+  destage,
+  busy,
+  large,
   forwarding,
   replication,
   handover,

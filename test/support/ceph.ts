@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { GiB } from '../../src/core/units.ts';
 import { freePorts, run, type S3Server, Servers } from './servers.ts';
 
 export const cephMissing: string | false = ['ceph-mon', 'ceph-osd', 'radosgw', 'ceph'].every(
@@ -15,7 +16,17 @@ export const cephMissing: string | false = ['ceph-mon', 'ceph-osd', 'radosgw', '
 const accessKey = 'wharf';
 const secretKey = 'wharfwharf';
 
-function configuration(folder: string, fsid: string, mon: number, rgw: number): string {
+/** An object store, and the cluster that it stands on. */
+export interface Ceph extends S3Server {
+  /** Path of its settings, for Ceph's own programs. */
+  readonly configuration: string;
+}
+
+function configuration(
+  folder: string,
+  fsid: string,
+  { mon, rgw, bytes }: { readonly mon: number; readonly rgw: number; readonly bytes: number },
+): string {
   const none = ['cluster', 'service', 'client'].map((who) => `auth_${who}_required = none`);
   return [
     '[global]',
@@ -29,7 +40,7 @@ function configuration(folder: string, fsid: string, mon: number, rgw: number): 
     'mon_allow_pool_size_one = true',
     'mon_max_pg_per_osd = 1000',
     'osd_objectstore = memstore',
-    'memstore_device_bytes = 2147483648',
+    `memstore_device_bytes = ${bytes}`,
     'ms_bind_msgr2 = false',
     'public_addr = 127.0.0.1',
     'cluster_addr = 127.0.0.1',
@@ -48,19 +59,20 @@ function configuration(folder: string, fsid: string, mon: number, rgw: number): 
 }
 
 const startsMax = 3;
+const usualBytes = 2 * GiB;
 
 /** A cluster that does not come up is set up anew: an OSD now and then does not find its monitor. */
-export async function startCeph(): Promise<S3Server> {
+export async function startCeph(bytes = usualBytes): Promise<Ceph> {
   for (let starts = 1; ; starts += 1) {
     try {
-      return await startCluster();
+      return await startCluster(bytes);
     } catch (error) {
       if (starts === startsMax) throw error;
     }
   }
 }
 
-async function startCluster(): Promise<S3Server> {
+async function startCluster(bytes: number): Promise<Ceph> {
   const folder = mkdtempSync(join(tmpdir(), 'wharf-ceph-'));
   const servers = new Servers();
   const dispose = async () => {
@@ -72,7 +84,7 @@ async function startCluster(): Promise<S3Server> {
     const conf = join(folder, 'ceph.conf');
     const fsid = randomUUID();
     for (const name of ['osd', 'rgw']) mkdirSync(join(folder, name));
-    writeFileSync(conf, configuration(folder, fsid, mon, rgw));
+    writeFileSync(conf, configuration(folder, fsid, { mon, rgw, bytes }));
     const map = join(folder, 'monmap');
     const address = `[v1:127.0.0.1:${mon}]`;
     await run('monmaptool', ['--create', '--fsid', fsid, '--addv', 'a', address, map]);
@@ -105,7 +117,10 @@ async function startCluster(): Promise<S3Server> {
     servers.start('radosgw', '-f', '-n', 'client.rgw', ...root);
     const endpoint = `http://127.0.0.1:${rgw}`;
     await servers.until('radosgw', () => fetch(endpoint));
-    return { endpoint, accessKey, secretKey, [Symbol.asyncDispose]: dispose };
+    return {
+      ...{ endpoint, accessKey, secretKey, configuration: conf },
+      [Symbol.asyncDispose]: dispose,
+    };
   } catch (error) {
     await dispose();
     throw error;
