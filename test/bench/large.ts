@@ -3,14 +3,14 @@
  * one of them with nothing cached, and what it costs in memory. Its 40 GB are not written: 16 MiB
  * are, through the mount, and then a process of its own has the Volume Driver's checkpoints put
  * their places under ten million blocks (scattered-map-process.ts). So the map is a real one, and
- * every block that is read is real and verified; only that many blocks share one place is not.
+ * every block that is read is real and verified; only that many blocks share one place is not. All
+ * is in memory, so that making it does not wait for a disk.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KiB, MiB, TiB } from '../../src/core/units.ts';
+import { GiB, KiB, MiB, TiB } from '../../src/core/units.ts';
 import { run } from '../support/servers.ts';
 import { makeFile } from './contenders/contender.ts';
 import { Wharf } from './contenders/wharf.ts';
@@ -18,6 +18,8 @@ import type { Effort } from './effort.ts';
 import { fill, fio } from './fio.ts';
 import { interleave } from './interleave.ts';
 import { residentBytes } from './metrics.ts';
+import { onSignals } from './on-signals.ts';
+import { hasRoom, memoryFolder } from './places.ts';
 import type { Report } from './report.ts';
 import { scatteredBlock } from './scattered-blocks.ts';
 
@@ -26,13 +28,16 @@ const writtenBytes = 16 * MiB;
 const blockBytes = 4 * KiB;
 const openMsMax = 200;
 const residentMiBMax = 400;
+const freeMin = 2 * GiB;
 const emptyName = 'empty.raw';
 const directFlag = 0o40000;
 
 export async function large(report: Report, { rounds, seconds }: Effort): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'wharf-bench-'));
+  if (!hasRoom(memoryFolder, freeMin, report)) return;
+  const folder = mkdtempSync(join(memoryFolder, 'wharf-bench-'));
   await using closing = new AsyncDisposableStack();
   closing.defer(() => rmSync(folder, { recursive: true, force: true }));
+  closing.use(onSignals(() => void closing.disposeAsync()));
   const wharf = closing.use(await Wharf.start({ folder, diskBytes: TiB }));
   const empty = await makeFile(wharf.daemon.at(emptyName), TiB);
   await fill(wharf.disk, writtenBytes);

@@ -16,7 +16,7 @@ import type { Report } from './report.ts';
 import { Writer } from './writer.ts';
 
 /** Thoroughly so many that the 99th of a hundred is not the worst. */
-const snapshotsOf = { brief: 20, thorough: 120 } as const;
+const snapshotsOf = { brief: 12, thorough: 120 } as const;
 const pauseMsMax = 50;
 const windowMs = 400;
 const clones = 100;

@@ -3,7 +3,6 @@
  * where nothing but the path costs, and on this machine's disk.
  */
 
-import { existsSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { GiB, MiB } from '../../src/core/units.ts';
 import type { Entrant } from './compare.ts';
@@ -19,10 +18,10 @@ import {
 } from './contenders/local.ts';
 import { Wharf } from './contenders/wharf.ts';
 import type { Effort } from './effort.ts';
+import { hasRoom, memoryFolder } from './places.ts';
 import type { Report } from './report.ts';
 import { pathRows, ssdRows, verifiedJobs } from './rows.ts';
 
-const memoryFolder = '/dev/shm';
 const pathDiskBytes = 256 * MiB;
 const memoryFreeMin = 4 * GiB;
 /** So much that in one sample hardly a block is read twice. */
@@ -64,13 +63,4 @@ async function tellMisses(report: Report, field: Field): Promise<void> {
   const reads = misses + metrics('wharf_cache_hits_total');
   report.title('reads that the cache was asked for');
   report.ratio('not answered by it / all', [misses], [reads], { is: 'at most', value: 0.001 });
-}
-
-function hasRoom(folder: string, bytes: number, report: Report): boolean {
-  if (existsSync(folder)) {
-    const { bsize, bavail } = statfsSync(folder);
-    if (bsize * bavail >= bytes) return true;
-  }
-  report.note(`nothing is measured: no ${bytes / GiB} GiB free in ${folder}`);
-  return false;
 }

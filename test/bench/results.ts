@@ -18,6 +18,8 @@ const acceptedFile = join(root, 'bench/accepted.json');
 interface Facts {
   readonly startedAt: string;
   readonly seconds: number;
+  /** By bench. */
+  readonly secondsOf: Readonly<Record<string, number>>;
   readonly commit: string;
   readonly effort: Effort;
   readonly processor: string;
@@ -29,11 +31,12 @@ interface Facts {
   readonly fileSystem: string;
 }
 
-export function factsOf(startedMs: number, effort: Effort): Facts {
+export function factsOf(startedMs: number, effort: Effort, secondsOf: Facts['secondsOf']): Facts {
   const processors = cpus();
   return {
     startedAt: new Date(startedMs).toISOString(),
     seconds: Math.round((Date.now() - startedMs) / 1000),
+    secondsOf,
     commit: commit(),
     effort,
     processor: processors[0]?.model ?? 'unknown',

@@ -2,7 +2,7 @@
  * Measures what is promised of speed, on real daemons and mounts: all of it briefly, or what is named
  * thoroughly. Subject and baseline take turns, several times. Nothing fails for being slow, for the
  * machine may be busy; only where `--gate` asks for it, a run ends with 1 if it is worse than the last
- * one that `--accept` has kept.
+ * one that `--accept` has kept. A bench that fails is told, and the others are measured.
  */
 
 import { parseArgs } from 'node:util';
@@ -17,6 +17,7 @@ import { compareWith } from './gate.ts';
 import { handover } from './handover.ts';
 import { large } from './large.ts';
 import { lifecycle } from './lifecycle.ts';
+import { onSignals } from './on-signals.ts';
 import { path, ssd } from './owner.ts';
 import { replication } from './replication.ts';
 import { Report } from './report.ts';
@@ -70,11 +71,24 @@ if (!isPossible) refuse('--rounds is a whole number, --seconds a number');
 const startedMs = Date.now();
 const ran = known.filter((name) => positionals.length === 0 || positionals.includes(name));
 const report = new Report((text) => process.stdout.write(text));
+const secondsOf: Record<string, number> = {};
+let isInterrupted = false;
+using _interruption = onSignals(() => {
+  isInterrupted = true;
+});
 for (const name of ran) {
+  const beganMs = performance.now();
   report.bench(name);
-  await benches[name]?.(report, effort);
+  try {
+    await benches[name]?.(report, effort);
+  } catch (error) {
+    if (isInterrupted) process.exit(1);
+    report.note(`failed: ${error instanceof Error ? error.stack : String(error)}`);
+    process.exitCode = 1;
+  }
+  secondsOf[name] = Math.round((performance.now() - beganMs) / 1000);
 }
-const facts = factsOf(startedMs, effort);
+const facts = factsOf(startedMs, effort, secondsOf);
 const file = writeResults(report, facts);
 process.stdout.write(`\n${tableOf(report, facts)}\nall samples: ${file}\n`);
 if (values.accept) accept(report, facts, ran);
@@ -82,5 +96,5 @@ if (values.gate) {
   const accepted = readAccepted() ?? refuse('no run was accepted yet (--accept)');
   const findings = compareWith(accepted, report.figures, ran);
   for (const { kind, text } of findings) process.stdout.write(`${kind}: ${text}\n`);
-  process.exitCode = findings.some(({ kind }) => kind !== 'unsure') ? 1 : 0;
+  if (findings.some(({ kind }) => kind !== 'unsure')) process.exitCode = 1;
 }

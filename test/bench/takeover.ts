@@ -14,7 +14,7 @@ const leases = [
   { timeMs: 2000, marginMs: 500 },
   { timeMs: 6000, marginMs: 1500 },
 ] as const;
-const roundsOf = { brief: 2, thorough: 6 } as const;
+const roundsOf = { brief: 1, thorough: 6 } as const;
 /** So long, at most, answers of the dead one are on their way. */
 const underWayMs = 100;
 /** What may come on top of the lease. */
