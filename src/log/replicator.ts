@@ -70,7 +70,7 @@ export class Replicator {
   readonly #tasks: TaskGroup;
   /** Sequence of the last record that was there at first. */
   readonly #openedAt: number;
-  /** What the registry says or, where that is being changed, the more that may rely on it. */
+  /** What the registry says; while it may be either of two, the one that waits for more. */
   #recorded: Tail;
   #lastRecord: Promise<void> = Promise.resolve();
   #needed: ReplicaSession | undefined;
@@ -130,7 +130,7 @@ export class Replicator {
 
   /** They may be acknowledged as durable once it resolves and the local journal is synced. */
   async durable(sequence: number): Promise<void> {
-    const isSent = () => (this.#needed?.appended ?? -1) >= sequence;
+    const isSent = () => this.#recorded !== 'backend' && (this.#needed?.appended ?? -1) >= sequence;
     for (;;) {
       await this.#until(() => this.#has(sequence, 'durable') || isSent());
       if (this.#has(sequence, 'durable')) return;
@@ -279,7 +279,7 @@ export class Replicator {
       return Promise.reject(new StorageError('closed', 'the volume is being closed'));
     const before = this.#lastRecord.catch(() => {});
     this.#lastRecord = before.then(async () => {
-      if (typeof tail === 'object') this.#recorded = tail;
+      if (typeof tail === 'object' && this.#recorded === 'owner') this.#recorded = tail;
       await record(tail);
       this.#recorded = tail;
       this.#wake();

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { Eventually } from '../../../src/core/eventually.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
 import { objectId } from '../../../src/core/units.ts';
 import { peerKind } from '../../../src/format/peer-message.ts';
@@ -107,6 +108,41 @@ describe('a volume with a replica', () => {
     await a.kill();
     await assertBlocks(await b.router.open(id), 200, 'taken over');
     await b.stop();
+  });
+
+  test('is acknowledged for once its record names the copy, and no longer only the backend', async () => {
+    await using world = new ClusterWorld({ replica: 'sync', volumes: lazy, leaseMs });
+    const a = await world.host('a');
+    const b = await world.host('b');
+    await a.router.create(id, 'volume');
+    const atA = await a.router.open(id);
+    const asked = Promise.withResolvers<void>();
+    const heard = Promise.withResolvers<void>();
+    const { registry } = a;
+    const transact = registry.transact.bind(registry);
+    registry.transact = async (transaction, options) => {
+      const values = transaction.writes.flatMap((write) => ('put' in write ? [write.put] : []));
+      if (values.some((value) => Buffer.from(value).includes('"copy"'))) {
+        asked.resolve();
+        await heard.promise;
+      }
+      return transact(transaction, options);
+    };
+    const tailAfter = async (done: Eventually<unknown>) => {
+      await done;
+      return tailIn(world);
+    };
+    const tails = [tailAfter(atA.write(0, block(1)))];
+    await asked.promise;
+    // The copy gets on, and nothing but the record is missing.
+    tails.push(tailAfter(atA.write(blockBytes, block(2))), tailAfter(atA.flush()));
+    await until(() => world.network.counts.get(peerKind.replicaAppend) === 2);
+    await soon();
+    heard.resolve();
+    for (const tail of await Promise.all(tails)) assert.equal(typeof tail, 'object');
+    // A flush that waits for the record asks the copy for nothing meanwhile.
+    assert.ok((world.network.counts.get(peerKind.replicaSync) ?? 0) <= 2);
+    await Promise.all([a.stop(), b.stop()]);
   });
 
   test('is taken over by the host of its copy alone, also when others ask first', async () => {
