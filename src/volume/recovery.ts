@@ -21,6 +21,8 @@ import type { SegmentName } from './segment-usage.ts';
 /** Enough for the index of a 4 MiB segment in one request. */
 const firstReadBytes = 32 * 1024;
 const readsAtOnce = 16;
+/** A transfer may have been damaged on its way; what is wrong as often as this lies there so. */
+const attemptsMax = 3;
 
 /** Undefined where none was ever committed. */
 export async function findHead(
@@ -85,29 +87,40 @@ function applySegment(header: SegmentHeader, origin: number, map: BlockMap): voi
 
 /** What a segment holds. `corrupt` where that can't be read. */
 export async function readIndex(
-  { buckets, checksum, signal }: TailDeps,
+  deps: TailDeps,
   name: SegmentName,
   origin = 0,
 ): Promise<SegmentHeader> {
-  const { id, store } = buckets[origin] ?? unknownAncestor();
+  const bucket = deps.buckets[origin] ?? unknownAncestor();
+  for (let attempt = 1; ; attempt += 1)
+    try {
+      return await tryReadIndex(deps, bucket, name);
+    } catch (error) {
+      if (!isStorageError(error, 'not_found') && !isStorageError(error, 'corrupt')) throw error;
+      if (attempt < attemptsMax) continue;
+      const key = segmentKey(name.epoch, name.sequence);
+      throw new StorageError(
+        'corrupt',
+        `volume ${bucket.id} can't be opened: the index of committed segment ${key} is missing or damaged`,
+        { cause: error },
+      );
+    }
+}
+
+async function tryReadIndex(
+  { checksum, signal }: TailDeps,
+  { id, store }: Bucket,
+  name: SegmentName,
+): Promise<SegmentHeader> {
   const key = segmentKey(name.epoch, name.sequence);
-  try {
-    let start = await store.get(key, { offset: 0, length: firstReadBytes, signal });
-    const bytes = segmentIndexBytes(start.subarray(0, segmentHeaderBytes));
-    if (bytes > start.length) start = await store.get(key, { offset: 0, length: bytes, signal });
-    const header = decodeSegmentHead(start, checksum);
-    const isRight =
-      header.objectId === id && header.epoch === name.epoch && header.sequence === name.sequence;
-    if (!isRight) throw new StorageError('corrupt', 'a segment stands under a wrong name');
-    return header;
-  } catch (error) {
-    if (!isStorageError(error, 'not_found') && !isStorageError(error, 'corrupt')) throw error;
-    throw new StorageError(
-      'corrupt',
-      `volume ${id} can't be opened: the index of committed segment ${key} is missing or damaged`,
-      { cause: error },
-    );
-  }
+  let start = await store.get(key, { offset: 0, length: firstReadBytes, signal });
+  const bytes = segmentIndexBytes(start.subarray(0, segmentHeaderBytes));
+  if (bytes > start.length) start = await store.get(key, { offset: 0, length: bytes, signal });
+  const header = decodeSegmentHead(start, checksum);
+  const isRight =
+    header.objectId === id && header.epoch === name.epoch && header.sequence === name.sequence;
+  if (!isRight) throw new StorageError('corrupt', 'a segment stands under a wrong name');
+  return header;
 }
 
 function unknownAncestor(): never {

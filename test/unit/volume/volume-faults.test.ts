@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isStorageError } from '../../../src/core/errors.ts';
 import { KiB } from '../../../src/core/units.ts';
+import { segmentKey } from '../../../src/format/segment-key.ts';
 import type { DataObject } from '../../../src/ports/data-object.ts';
+import { findHead } from '../../../src/volume/recovery.ts';
 import { smallSettings, VolumeWorld } from '../../support/volume-world.ts';
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
@@ -159,6 +161,32 @@ describe('a volume in trouble', () => {
     assert.deepEqual(await read(again, 5 * 4096, 4096), filled(4096, 55));
     await again.sync();
     await again.close();
+  });
+
+  test('is opened although a segment that it begins with is damaged on the way', async () => {
+    const world = new VolumeWorld({ checkpointDelayMs: 3_600_000 });
+    const volume = await world.create();
+    await volume.write(0, filled(32 * KiB, 9));
+    await volume.care.snapshot('kept', 1n);
+    await volume.abandon();
+    const head = await findHead(world.records.heads('volume'), world.id, world.checksum);
+    const [segment] = head?.tail ?? [];
+    assert.ok(segment);
+    const body = world.backend.blobs(world.bucket).get(segmentKey(segment.epoch, segment.first));
+    assert.ok(body);
+    const right = body.slice();
+    for (const damagedGets of [1, 2, 3]) {
+      let gets = 0;
+      world.faults.delay = async (operation) => {
+        if (operation !== 'get') return;
+        gets += 1;
+        body.set(right);
+        if (gets <= damagedGets) body[100] = (right[100] as number) ^ 1;
+      };
+      const opening = world.open();
+      if (damagedGets === 3) await assert.rejects(opening, isCode('corrupt'));
+      else await (await opening).abandon();
+    }
   });
 
   test('takes a damaged cache for a miss', async () => {
