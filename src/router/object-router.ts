@@ -91,6 +91,8 @@ export class ObjectRouter implements Objects {
   readonly #service: PeerService;
   readonly #links: PeerLinks;
   readonly #entries = new Map<ObjectId, Entry>();
+  /** How many wait until an object is open, which may take as long as its owner is away. */
+  readonly #opening = new Map<ObjectId, number>();
   /** Whatever opens, closes or deletes an object waits for what was asked of it before. */
   readonly #last = new Map<ObjectId, Promise<unknown>>();
   /** Objects that nobody uses, the longest unused first. */
@@ -141,13 +143,18 @@ export class ObjectRouter implements Objects {
     await this.#inTurn(id, () => this.#deps.records.create(id, kind, this.#deps.host));
   }
 
-  open(id: ObjectId): Promise<RoutedObject> {
-    return this.#inTurn(id, async () => {
-      const entry = await this.#entryOf(id);
-      entry.uses += 1;
-      this.#idle.delete(id);
-      return entry.object;
-    });
+  async open(id: ObjectId): Promise<RoutedObject> {
+    this.#noteOpening(id, 1);
+    try {
+      return await this.#inTurn(id, async () => {
+        const entry = await this.#entryOf(id);
+        entry.uses += 1;
+        this.#idle.delete(id);
+        return entry.object;
+      });
+    } finally {
+      this.#noteOpening(id, -1);
+    }
   }
 
   release(id: ObjectId): void {
@@ -323,7 +330,7 @@ export class ObjectRouter implements Objects {
     else if (kind === peerKind.mayOwn) this.#assertMayOwn();
     else if (kind === peerKind.delete) await this.#deleteHere(head.id);
     else if (kind === peerKind.inUse) {
-      const isOpen = (this.#entries.get(head.id)?.uses ?? 0) > 0;
+      const isOpen = (this.#entries.get(head.id)?.uses ?? 0) > 0 || this.#opening.has(head.id);
       return { result: isOpen || this.#deps.isRead(head.id) ? 1 : 0 };
     } else return this.#handover.serve(from, kind, head);
     return { result: 0 };
@@ -365,6 +372,12 @@ export class ObjectRouter implements Objects {
       await files.delete(id);
       await records.delete(id);
     });
+  }
+
+  #noteOpening(id: ObjectId, change: 1 | -1): void {
+    const count = (this.#opening.get(id) ?? 0) + change;
+    if (count > 0) this.#opening.set(id, count);
+    else this.#opening.delete(id);
   }
 
   #noteIdle(id: ObjectId): void {

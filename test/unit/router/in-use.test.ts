@@ -22,3 +22,22 @@ test('a host knows whether others use an object; who does not say, does', async 
   assert.equal(await a.router.isUsedElsewhere(id), false);
   await Promise.all([a.stop(), b.stop()]);
 });
+
+test('who waits until an object is open uses it', async () => {
+  const world = new ClusterWorld();
+  const [a, b, c] = [await world.host('a'), await world.host('b'), await world.host('c')];
+  await a.router.create(id, 'file');
+  await a.router.open(id);
+  a.router.release(id);
+  assert.equal(await c.router.isUsedElsewhere(id), false);
+  world.network.cut(b.id, a.id);
+  const opening = [b.router.open(id), b.router.open(id)];
+  assert.equal(await c.router.isUsedElsewhere(id), true);
+  world.network.mend();
+  await Promise.all(opening);
+  b.router.release(id);
+  assert.equal(await c.router.isUsedElsewhere(id), true);
+  b.router.release(id);
+  assert.equal(await c.router.isUsedElsewhere(id), false);
+  await Promise.all([a.stop(), b.stop(), c.stop()]);
+});
