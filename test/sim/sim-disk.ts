@@ -39,6 +39,8 @@ export class SimDisk {
   readonly strideBytes: number;
   readonly history: History;
   readonly snapshots: KeptState[] = [];
+  /** Those that are being made, or came to nothing. */
+  readonly #begun = new Set<KeptState>();
   /** What is under way, for who waits too long for it. */
   readonly underWay = new Map<number, string>();
   readonly id: ObjectId;
@@ -184,15 +186,18 @@ export class SimDisk {
 
   /** A snapshot is being made. */
   beginState(name: string): KeptState {
-    return {
+    const state = {
       ...{ name, units: this.history.unitCount, began: this.#world.scheduler.tick() },
       ...{ ended: Number.POSITIVE_INFINITY, values: undefined },
       isAnyState: this.history.isUncertain,
     };
+    this.#begun.add(state);
+    return state;
   }
 
   endState(state: KeptState): void {
     state.ended = this.#world.scheduler.tick();
+    this.#begun.delete(state);
     this.snapshots.push(state);
   }
 
@@ -226,7 +231,8 @@ export class SimDisk {
   /** Where something may be lost, everything is looked at before anything else is done. */
   #recover(): void {
     if (!this.history.isUncertain) return;
-    for (const kept of this.snapshots) if (!kept.values) kept.isAnyState = true;
+    for (const kept of [...this.snapshots, ...this.#begun])
+      if (!kept.values) kept.isAnyState = true;
     this.lookThrough(() => this.#world.anyHost()).catch((error: unknown) =>
       this.#world.fail(error, `${this.path} after a power cut`),
     );
