@@ -39,6 +39,8 @@ export class Coverage {
   /** Steps under way, by host. */
   readonly #underWay = new Map<string, Map<ProtocolStep, number>>();
   #traps = new Map<ProtocolStep, Trap>();
+  /** Whether who lies in wait may still strike. */
+  isArmed = true;
 
   /** The step is under way at these hosts, until the function that this gives is called. */
   begin(step: ProtocolStep | undefined, ...hosts: readonly string[]): () => void {
@@ -73,6 +75,7 @@ export class Coverage {
   }
 
   disarm(): void {
+    this.isArmed = false;
     this.#traps = new Map();
   }
 

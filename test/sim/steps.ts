@@ -238,6 +238,7 @@ function ambush(
     const host = hosts[pick % hosts.length] as string;
     if (what === 'late') return void world.registryFaults.lateFrom.add(host);
     world.scheduler.after(afterMs, `ambush at ${step}`, () => {
+      if (!world.coverage.isArmed) return;
       if (world.isVerbose) world.note('step', `ambush at ${step}: ${what} ${host}`);
       const { nowMs: atMs } = world.scheduler;
       if (what === 'isolate') return isolate(world, { host, forMs, atMs });
