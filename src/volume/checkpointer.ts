@@ -248,13 +248,13 @@ export class Checkpointer {
     const { head } = committer;
     const relocations = new Relocations();
     if (relocate) {
-      const copies = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
+      using copies = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
       await relocate(copies, relocations);
       await copies.finish();
       const { epoch } = this.#deps.sequencer;
       for (const sequence of copies.sequences) usage.register({ epoch, sequence });
     }
-    const writer = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
+    using writer = new MapSegmentWriter(this.#deps, this.#settings.segmentBytes, head);
     // No await between these: the delta holds exactly the cuts that stand in the head's tail.
     const delta = map.beginCheckpoint();
     const covered = committer.head.tail;

@@ -89,6 +89,13 @@ export class MapSegmentWriter {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  /** Gives back the memory of a segment that was begun, and came to nothing with its checkpoint. */
+  [Symbol.dispose](): void {
+    if (!this.#builder) return;
+    this.#builder = undefined;
+    this.#deps.uploader.release(this.#segmentBytes);
+  }
+
   async #append(
     chunk: { kind: ChunkKind; level: number; block: number; checksum: number },
     bytes: Uint8Array,

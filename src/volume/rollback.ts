@@ -57,7 +57,7 @@ export async function rollBack(
   count(usage, kept.usage, 'remove');
   const { journalSequence } = head;
   const facts = { journalSequence, volumeBytes: kept.volumeBytes };
-  const writer = new MapSegmentWriter({ sequencer, uploader, checksum }, deps.segmentBytes, facts);
+  using writer = new MapSegmentWriter({ sequencer, uploader, checksum }, deps.segmentBytes, facts);
   const places: number[] = [];
   for (const piece of usage.encode()) places.push(...(await writer.addUsage(piece)));
   await writer.finish();
