@@ -155,8 +155,9 @@ function keepPrefix(
     log.warn({ file: cut.file, offset: cut.offset, after: last }, 'torn end of the journal is cut');
   const kept = files.flatMap((file) => {
     const found = ends.get(file.number);
-    const unsureFrom = unsureOf(file, durable);
-    return found ? [{ number: file.number, ...found, unsureFrom }] : [];
+    // One that begins behind what is kept would stay until there are as many records again.
+    if (!found || found.lastSequence > last) return [];
+    return [{ number: file.number, ...found, unsureFrom: unsureOf(file, durable) }];
   });
   return { records, files: kept };
 }

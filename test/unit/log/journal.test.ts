@@ -202,6 +202,25 @@ describe('a journal', () => {
     );
   });
 
+  for (const [what, lost] of [
+    ['records that are whole', [1]],
+    ['no whole record', [1, 2]],
+  ] as const)
+    test(`keeps no file behind a torn end, with ${what}`, async () => {
+      const disk = new MemoryDisk();
+      const { journal } = await open(disk);
+      for (let index = 0; index < 16; index += 1) append(journal, index, index);
+      await journal.close();
+      assert.equal(disk.list(folder).length, 2);
+      for (const number of lost) disk.flip(file(number), 64);
+      const { journal: again } = await open(disk, { epoch: 2 });
+      assert.equal(append(again, 0, 1), 1);
+      again.trim(1);
+      assert.equal(again.usedBytes, 0);
+      await again.close();
+      assert.deepEqual(disk.list(folder), []);
+    });
+
   test('keeps a durable record whose payload is damaged, with an alarm', async () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk);
