@@ -62,6 +62,8 @@ export class Checkpointer {
   #loading: Promise<SegmentUsage> | undefined;
   /** Segments up to here are not rewritten: a snapshot would keep the old ones all the same. */
   #newestSnapshot: SegmentName | undefined;
+  /** Deleted since the table was last written. */
+  #deleted: SegmentName[] = [];
   #recounting: Promise<void> | undefined;
   #isCompacting = false;
   #running: Promise<void> | undefined;
@@ -265,6 +267,7 @@ export class Checkpointer {
     const deps = { tree: map.tree, usage, writer, log, relocations, turns };
     const checkpoint = new Checkpoint(deps, delta);
     const root = await checkpoint.writeTree();
+    const deleted = this.#deleted.splice(0);
     const usagePlaces = await this.#writeUsage(usage, writer);
     await writer.finish();
     const treeBlocks = map.treeBlocks + checkpoint.blocksGained;
@@ -286,7 +289,7 @@ export class Checkpointer {
       },
     );
     const dead = await this.#collectable(usage);
-    this.#tasks.run(() => this.#cleanUp(usage, dead));
+    this.#tasks.run(() => this.#cleanUp(usage, dead, deleted));
     this.#compactIfDue();
   }
 
@@ -336,16 +339,26 @@ export class Checkpointer {
     return usage;
   }
 
-  async #cleanUp(usage: SegmentUsage, dead: readonly SegmentName[]): Promise<void> {
+  /**
+   * `deleted`: those before, which the table does not name any more. They are deleted once more: a put of
+   * one whose answer was lost may have come late, behind its deletion.
+   */
+  async #cleanUp(
+    usage: SegmentUsage,
+    dead: readonly SegmentName[],
+    deleted: readonly SegmentName[],
+  ): Promise<void> {
     const { store, signal, log } = this.#deps;
     await this.copyHead();
     await this.#deps.readsSettled();
-    for (let first = 0; first < dead.length; first += deletionsPerCall) {
-      const names = dead.slice(first, first + deletionsPerCall);
+    const all = [...dead, ...deleted];
+    for (let first = 0; first < all.length; first += deletionsPerCall) {
+      const names = all.slice(first, first + deletionsPerCall);
       const keys = names.map(({ epoch, sequence }) => segmentKey(epoch, sequence));
       await store.deleteMany(keys, { signal });
       for (const name of names) usage.forget(name);
     }
+    this.#deleted = [...this.#deleted, ...dead];
     if (dead.length > 0) log.info({ segments: dead.length }, 'dead segments deleted');
   }
 }

@@ -132,3 +132,28 @@ describe('a volume under random overwrites', () => {
     await writer.check(await world.open());
   });
 });
+
+test('a dead segment is deleted once more, as its put may come when nobody waits for it', async () => {
+  const world = new VolumeWorld();
+  const volume = await world.create();
+  const blobs = world.backend.blobs(world.bucket);
+  await volume.write(0, filled(1));
+  await volume.sync();
+  const [key, body] = [...blobs].find(([name]) => name.startsWith('segment/')) as [
+    string,
+    Uint8Array,
+  ];
+  const isGone = async () => {
+    for (let attempt = 0; blobs.has(key); attempt += 1) {
+      assert.ok(attempt < 200, `${key} is left`);
+      await soon();
+    }
+  };
+  await volume.write(0, filled(2));
+  await volume.sync();
+  await isGone();
+  await world.backend.bucket(world.bucket).put(key, body);
+  await volume.care.act({ do: 'collect' });
+  await isGone();
+  await volume.close();
+});
