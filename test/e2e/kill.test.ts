@@ -158,11 +158,14 @@ test(`all that was promised survives ${rounds} kills`, { skip: cannotMount }, (t
   survive(rounds, settings, t),
 );
 
-test('and some over io_uring, where requests under way end with it', {
-  skip: cannotRing,
+/** Asked for alone: a kernel that keeps a request of a dead ring for ever takes its machine along. */
+const ringRounds = Number(process.env['WHARF_RING_KILLS'] ?? 0);
+
+test(`and ${ringRounds} over io_uring, where requests under way end with it`, {
+  skip: cannotRing || (ringRounds === 0 && 'WHARF_RING_KILLS says how many'),
 }, async (t) => {
   await using _ = await RingSwitch.turn('on');
-  await survive(Math.ceil(rounds / 20), { ...settings, fuse: { transport: 'ring' } }, t);
+  await survive(ringRounds, { ...settings, fuse: { transport: 'ring' } }, t);
 });
 
 async function survive(
