@@ -36,6 +36,8 @@ export interface Write {
   /** When a flush has failed for it, or may have. */
   toldAt?: number;
   mayBeTold?: boolean;
+  /** An administrator went on without it, whatever a flush that had begun by then says. */
+  givenUpAt?: number;
 }
 
 interface Entry {
@@ -144,7 +146,8 @@ export class History {
       this.#doubtful.delete(write);
     }
     this.#unflushed = this.#unflushed.filter((write) => {
-      const isDurable = write.ended < began && (write.by === by || !this.#atRisk.has(write));
+      const isSure = write.by === by && (write.givenUpAt ?? 0) < began;
+      const isDurable = write.ended < began && (isSure || !this.#atRisk.has(write));
       if (isDurable) this.#atRisk.delete(write);
       return !isDurable;
     });
@@ -223,6 +226,7 @@ export class History {
     for (const { write } of this.#units.flat()) {
       this.#atRisk.add(write);
       write.mayBeTold = true;
+      write.givenUpAt = this.#crashed;
     }
   }
 

@@ -133,6 +133,12 @@ test('a history knows what may be gone when a host is given up', () => {
   const disk = lossOf();
   disk.lookedThrough([1, 0]);
   disk.failFlush(disk.beginFlush(), {}, true);
+  const under = history();
+  written(under, 0, 1);
+  const began = under.beginFlush();
+  under.givenUp();
+  under.endFlush(began);
+  under.lookedThrough([0, 0]);
   assert.throws(() => sees(disk, [1, 2]), Violation, 'it comes back');
   assert.throws(() => lossOf().lookedThrough([0, 2]), Violation, 'it is no prefix');
 });
