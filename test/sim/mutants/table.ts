@@ -15,23 +15,11 @@ export const mutants: readonly Mutant[] = [
 
 /** Nobody has been seen to notice them with the plans of now; some were not tried with these. Run them on: `--missed`. */
 export const missed: ReadonlySet<string> = new Set([
+  'journal-unverified',
   'margin-zero',
-  'local-unconfirmed',
-  'copy-unsealed',
   'attempts-side-by-side',
-  'append-made-twice',
-  'written-before-copy',
-  'old-journal-adopted',
-  'leave-too-early',
   'collect-while-read',
-  'compaction-over-newer',
   'changed-page-dropped',
-  'rollback-keeps-newer',
-  'clone-loses-snapshot',
-  'token-uncompared',
-  'names-kept',
-  'overtaken-read-kept',
-  'manifest-first',
 ]);
 
 /** `undefined`: there is no such bug. */
