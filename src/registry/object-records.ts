@@ -69,8 +69,17 @@ export interface Claim {
 /** Opaque bytes that an object's driver finds its data by. */
 export interface Heads {
   loadHead(id: ObjectId): Promise<Uint8Array | undefined>;
-  /** Together with `also`. `fenced` once a later tenure has begun. */
-  commitHead(id: ObjectId, tenure: Epoch, head: Uint8Array, also?: readonly Write[]): Promise<void>;
+  /**
+   * Together with `also`, and only while what `only` gives is so; it rejects where that is not.
+   * `fenced` once a later tenure has begun.
+   */
+  commitHead(
+    id: ObjectId,
+    tenure: Epoch,
+    head: Uint8Array,
+    also?: readonly Write[],
+    only?: () => Promise<readonly Compare[]>,
+  ): Promise<void>;
 }
 
 const claimAttemptsMax = 10;
@@ -275,8 +284,8 @@ export class ObjectRecords {
   heads(kind: ObjectKind): Heads {
     return {
       loadHead: async (id) => (await this.#registry.get(headKey(kind, id)))?.value,
-      commitHead: (id, tenure, head, also = []) =>
-        this.#commit(id, tenure, () => [{ key: headKey(kind, id), put: head }, ...also]),
+      commitHead: (id, tenure, head, also = [], only) =>
+        this.#commit(id, tenure, () => [{ key: headKey(kind, id), put: head }, ...also], only),
     };
   }
 
@@ -300,10 +309,11 @@ export class ObjectRecords {
     id: ObjectId,
     tenure: Epoch,
     writesOf: (record: ObjectRecord) => readonly Write[],
+    only?: () => Promise<readonly Compare[]>,
   ): Promise<void> {
     for (;;) {
       const record = await this.#ofTenure(id, tenure);
-      if (await this.#transact(record, writesOf(record))) return;
+      if (await this.#transact(record, writesOf(record), await only?.())) return;
     }
   }
 

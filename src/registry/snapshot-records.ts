@@ -103,6 +103,21 @@ export class SnapshotRecords {
     return found;
   }
 
+  /**
+   * That the snapshot is there as it was found, for a transaction to compare. `not_found` where it is
+   * gone, also where another one has its name.
+   */
+  async still(
+    id: ObjectId,
+    { name, head }: Pick<SnapshotRecord, 'name' | 'head'>,
+  ): Promise<Compare> {
+    const key = keyOf(id, name);
+    const found = await this.#registry.get(key);
+    if (found && Buffer.compare(decodeSnapshot(key, found.value).head, head) === 0)
+      return { key, is: 'at', revision: found.revision };
+    throw new StorageError('not_found', `no snapshot ${name} any more`);
+  }
+
   /** All of a volume's, Wharf's own with them, by name. */
   async *list(id: ObjectId): AsyncGenerator<SnapshotRecord> {
     for await (const { key, value } of scan(this.#registry, prefixOf(id)))

@@ -11,7 +11,7 @@ import { placeWords } from '../format/place.ts';
 import type { SegmentUploader } from '../log/segment-uploader.ts';
 import type { Checksum } from '../ports/checksum.ts';
 import type { Log } from '../ports/log.ts';
-import type { Write } from '../ports/registry.ts';
+import type { Compare, Write } from '../ports/registry.ts';
 import type { Tenure } from '../ports/tenure.ts';
 import type { Heads } from '../registry/object-records.ts';
 import { loadUsage } from './checkpointer.ts';
@@ -34,12 +34,16 @@ export interface RollbackDeps {
   readonly keptLineage: Lineage;
 }
 
-/** `keeping`: what writes a snapshot of the head that was, together with the new one. */
+/**
+ * `keeping`: what writes a snapshot of the head that was, together with the new one. `standing`: that the
+ * snapshot is still there; what it alone reached is deleted once it is not.
+ */
 export async function rollBack(
   deps: RollbackDeps,
   head: Head,
   kept: Head,
   keeping: (at: SegmentName, head: Uint8Array) => readonly Write[],
+  standing: () => Promise<readonly Compare[]>,
 ): Promise<void> {
   const { tenure, heads, checksum, log, uploader, lineage, keptLineage } = deps;
   const { objectId, epoch, signal } = tenure;
@@ -64,7 +68,7 @@ export async function rollBack(
   const starts = withStart(head.starts, { epoch, after: journalSequence });
   const next = { ...kept, epoch, journalSequence, starts, usage: Uint32Array.from(places) };
   const also = keeping({ epoch, sequence: 0 }, encodeHead(head, checksum));
-  await heads.commitHead(objectId, epoch, encodeHead(next, checksum), also);
+  await heads.commitHead(objectId, epoch, encodeHead(next, checksum), also, standing);
   const { store } = lineage.buckets[0] as Bucket;
   await copyHead(store, next, sequencer, { checksum, signal });
 }

@@ -160,8 +160,13 @@ export class VolumeDriver implements ObjectDriver {
     const { segmentBytes } = this.#settings;
     const deps = { tenure, heads, checksum, log, uploader, segmentBytes, lineage, keptLineage };
     const usedBytes = head.dataBlocks * limits.blockBytes;
-    await rollBack(deps, head, kept, (at, encoded) =>
-      before ? snapshots.writes(id, { ...before, at, usedBytes, head: encoded }) : [],
+    await rollBack(
+      deps,
+      head,
+      kept,
+      (at, encoded) =>
+        before ? snapshots.writes(id, { ...before, at, usedBytes, head: encoded }) : [],
+      async () => (to === 'nothing' ? [] : [await snapshots.still(id, to)]),
     );
   }
 

@@ -24,6 +24,7 @@ import { systemClock } from '../../src/platform/system-clock.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { ObjectRecords, putObject } from '../../src/registry/object-records.ts';
+import type { SnapshotRecord } from '../../src/registry/snapshot-records.ts';
 import { SnapshotRecords } from '../../src/registry/snapshot-records.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -122,15 +123,19 @@ export class VolumeWorld {
 
   /** Makes it what the snapshot is, as the router does; gives it opened again. */
   async rollBack(volume: Volume, name: string, before: string): Promise<Volume> {
+    await this.rollBackTo(volume, await this.snapshots.get(this.id, name), before);
+    return this.open();
+  }
+
+  /** The volume is closed then. */
+  async rollBackTo(volume: Volume, to: SnapshotRecord, before: string): Promise<void> {
     await volume.sync();
     await volume.close();
     this.tenure.end();
     const { epoch } = await this.records.claim(this.id, host);
     const tenure = tenureOf(this.id, epoch, 'backend');
-    const to = await this.snapshots.get(this.id, name);
     await this.driver.rollBack(tenure, to, { name: before, createdNs: 2n });
     tenure.end();
-    return this.open();
   }
 
   /** The world of a new volume that begins as the snapshot is. */

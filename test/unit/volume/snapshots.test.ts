@@ -155,6 +155,25 @@ describe('a snapshot', () => {
 });
 
 describe('a rollback', () => {
+  test('to a snapshot that is deleted meanwhile leaves the volume as it is', async () => {
+    const world = new VolumeWorld();
+    let volume = await world.create();
+    for (const isMadeAnew of [false, true]) {
+      await fill(volume, 1);
+      await volume.care.snapshot('s', 1n);
+      const found = await world.snapshots.get(world.id, 's');
+      await fill(volume, 2);
+      await world.snapshots.delete(world.id, 's');
+      if (isMadeAnew) await volume.care.snapshot('s', 1n);
+      await volume.care.act({ do: 'collect' });
+      await assert.rejects(world.rollBackTo(volume, found, 'before'), { code: 'not_found' });
+      assert.equal(await world.snapshots.find(world.id, 'before'), undefined);
+      volume = await world.open();
+      await holds(volume, 2);
+    }
+    await volume.close();
+  });
+
   test('keeps what was, gives both back, and takes space for no more', async () => {
     const world = new VolumeWorld();
     let volume = await world.create();
