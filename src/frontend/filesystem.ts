@@ -186,6 +186,21 @@ export class WharfFileSystem implements FileSystem {
     return this.#attributesOf(await writeChange({ ...deps, nowNs }, ino, change));
   }
 
+  /**
+   * An administrator gives it this size, which is durable then. `failed` where it is another one all the
+   * same, as when its owner was lost meanwhile.
+   */
+  async resize(ino: Ino, sizeBytes: number): Promise<Attributes> {
+    return this.#use(ino, async (file) => {
+      const changed = await this.change(ino, { sizeBytes });
+      await file.handle.harden();
+      await this.#files.settle(file);
+      await file.handle.refresh();
+      if (file.handle.size() === sizeBytes) return changed;
+      throw new StorageError('failed', 'it has not got that size: try again');
+    });
+  }
+
   async make(parent: Ino, name: string, what: NewInode, caller: Caller): Promise<Attributes> {
     return this.#attributesOf(await this.#names.make(parent, name, what, caller));
   }

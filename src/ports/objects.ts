@@ -19,6 +19,9 @@ export interface ObjectHandle extends DataObject {
   /** Size and space are what they are at the owner now. */
   refresh(): Eventually<void>;
 
+  /** As `flush`, for who is none of its users: what they have lost, their own flush tells them. */
+  harden(): Promise<void>;
+
   /** Writes at the end: no two appends, of whichever hosts, at one place. */
   append(data: Uint8Array): Promise<void>;
 }

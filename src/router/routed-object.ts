@@ -173,6 +173,10 @@ export class RoutedObject implements ObjectHandle {
     await this.#promise((object) => object.sync());
   }
 
+  async harden(): Promise<void> {
+    await this.#run('write', (object) => object.flush());
+  }
+
   /** As `sync`, where no user waits for it, and so nobody is promised anything. */
   async settle(): Promise<void> {
     await this.#run('write', (object) => object.sync());

@@ -65,6 +65,7 @@ class MemoryObject implements ObjectHandle {
   }
 
   async flush(): Promise<void> {}
+  async harden(): Promise<void> {}
   async sync(): Promise<void> {}
   async close(): Promise<void> {}
   async abandon(): Promise<void> {}

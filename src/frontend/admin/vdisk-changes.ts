@@ -19,7 +19,7 @@ const countedExtentsMax = 1000;
 const diskMode = 0o600;
 
 export interface VdiskChangesDeps {
-  readonly fileSystem: FileSystem & Pick<WharfFileSystem, 'isInUse'>;
+  readonly fileSystem: FileSystem & Pick<WharfFileSystem, 'isInUse' | 'resize'>;
   /** Resolves when this host's kernel knows. */
   readonly tellKernel: (change: NamespaceChange) => Promise<void>;
   /** Whose the new disks are. */
@@ -49,7 +49,7 @@ export class VdiskChanges {
       fileSystem.make(place.parent, place.name, what, caller),
     );
     try {
-      return await this.#setSize(made.ino, sizeBytes);
+      return await fileSystem.resize(made.ino, sizeBytes);
     } catch (error) {
       await fileSystem.unlink(place.parent, place.name);
       throw error;
@@ -112,7 +112,7 @@ export class VdiskChanges {
           `${path} has ${before} bytes: to shrink it to ${sizeBytes} loses what lies behind, ` +
             `${describeLoss(lost)}; --force does it`,
         );
-      await this.#setSize(ino, sizeBytes);
+      await fileSystem.resize(ino, sizeBytes);
       await tellKernel({ kind: 'inode', ino, what: 'data' });
       return { lostBytes: lost?.bytes ?? 0 };
     } finally {
@@ -160,14 +160,6 @@ export class VdiskChanges {
       throw new StorageError('invalid', `${path} is no file: it is not replaced`);
     if (await fileSystem.isInUse(standing.ino))
       throw new StorageError('busy', `${path} is open: it is not replaced`);
-  }
-
-  /** Whoever is told that it is done finds it so after any crash. */
-  async #setSize(ino: Ino, sizeBytes: number): Promise<Attributes> {
-    const { fileSystem } = this.#deps;
-    const changed = await fileSystem.change(ino, { sizeBytes });
-    await fileSystem.flush(ino);
-    return changed;
   }
 
   /** `invalid`, `not_found`, `not_directory`. The name itself may be free. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Ino } from '../../../src/core/units.ts';
+import { StorageError } from '../../../src/core/errors.ts';
+import type { Ino, ObjectId } from '../../../src/core/units.ts';
 import { hostId } from '../../../src/core/units.ts';
 import { WharfFileSystem } from '../../../src/frontend/filesystem.ts';
 import { seededRandom } from '../../../src/platform/random.ts';
@@ -14,14 +15,14 @@ import { quietLog } from '../../support/quiet-log.ts';
 
 const owner = { uid: 0, gid: 0 };
 
-async function openFileSystem() {
+async function openFileSystem(objects = memoryObjects()) {
   const clock = new SimulatedClock();
   const namespace = new Namespace(new MemoryRegistry(clock), '00'.repeat(16));
   const fileSystem = await WharfFileSystem.open(
     {
       kept: noKeptFiles(),
       lineage: lineageOf(namespace.registry),
-      ...{ namespace, objects: memoryObjects(), clock, random: seededRandom(1), log: quietLog() },
+      ...{ namespace, objects, clock, random: seededRandom(1), log: quietLog() },
       ...{ host: hostId('a') },
       space: async () => ({ totalBytes: 1, freeBytes: 1, inodesTotal: 1, inodesFree: 1 }),
     },
@@ -87,5 +88,26 @@ test('a write after the clock was set back has the time that it shows', async ()
     times.push((await kept(ino)).modifiedNs);
   }
   assert.deepEqual(times, [5_000_000_000n, 5_000_000_001n, 4_999_000_000n]);
+  await fileSystem.close();
+});
+
+test('a size that an administrator gives is durable, and who has lost changes hears of it himself', async () => {
+  const objects = memoryObjects();
+  const { fileSystem, make, kept } = await openFileSystem(objects);
+  const ino = await make('disk.raw');
+  const { object } = await kept(ino);
+  const handle = objects.opened(object as ObjectId);
+  assert.ok(handle);
+  const flush = handle.flush;
+  handle.flush = () => Promise.reject(new StorageError('failed', 'changes are lost'));
+  let hardened = 0;
+  handle.harden = async () => void (hardened = handle.size());
+  assert.equal((await fileSystem.resize(ino, 8192)).sizeBytes, 8192);
+  assert.equal(hardened, 8192);
+  assert.equal((await kept(ino)).sizeBytes, 8192);
+  // Its owner is lost, and the next one has never heard of it.
+  handle.harden = async () => void handle.resize(8192);
+  await assert.rejects(fileSystem.resize(ino, 4096), { code: 'failed' });
+  handle.flush = flush;
   await fileSystem.close();
 });

@@ -58,6 +58,7 @@ function seenFromAfar(objects: Objects, onAsked: () => void): Objects {
       },
       seek: (offset, what) => handle.seek(offset, what),
       flush: () => handle.flush(),
+      harden: () => handle.harden(),
       sync: () => handle.sync(),
       close: () => handle.close(),
       abandon: () => handle.abandon(),

@@ -56,6 +56,16 @@ describe('a flush after the owner of a volume was lost', () => {
     await stop(back, b);
   });
 
+  test('fails after an administrator has had what is left made durable as well', async () => {
+    const { world, a, b, atB } = await forwarded();
+    await using _ = world;
+    await write(atB, 2);
+    const back = await restarted.lost({ world, a });
+    await atB.harden();
+    await assertLost(atB);
+    await stop(back, b);
+  });
+
   test('is good where all was flushed before, and where nothing was written', async () => {
     const { world, a, b, atB } = await forwarded();
     await using _ = world;
