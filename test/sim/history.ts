@@ -219,8 +219,12 @@ export class History {
     this.#risk(({ lostOn }) => holders.every((holder) => lostOn.has(holder)));
   }
 
+  /** What an administrator gave up may have held the size. */
+  mayBeShort = false;
+
   /** An administrator goes on without what hosts have that are gone, synced or not; a flush may say so. */
   givenUp(): void {
+    this.mayBeShort = true;
     this.crashes += 1;
     this.#crashed ??= this.#scheduler.tick();
     for (const { write } of this.#units.flat()) {

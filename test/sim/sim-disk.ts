@@ -55,6 +55,9 @@ export class SimDisk {
   readonly holders: Holders;
   readonly rot = new Rot();
 
+  /** Somebody waits to look it through after what may have been lost. */
+  #isLookDue = false;
+
   constructor(
     world: SimWorld,
     { id, path, number, strideBytes }: Pick<SimDisk, 'id' | 'path' | 'number' | 'strideBytes'>,
@@ -160,6 +163,7 @@ export class SimDisk {
   /** All of it is read while nothing else is under way. */
   async lookThrough(pick: () => SimHost | undefined): Promise<void> {
     await this.held(async () => {
+      this.#isLookDue = false;
       const values = await this.readAll(pick);
       this.#holders();
       this.history.lookedThrough(values);
@@ -233,6 +237,8 @@ export class SimDisk {
     if (!this.history.isUncertain) return;
     for (const kept of [...this.snapshots, ...this.#begun])
       if (!kept.values) kept.isAnyState = true;
+    if (this.#isLookDue) return;
+    this.#isLookDue = true;
     this.lookThrough(() => this.#world.anyHost()).catch((error: unknown) =>
       this.#world.fail(error, `${this.path} after a power cut`),
     );
@@ -277,7 +283,7 @@ export class SimDisk {
       const into = new Uint8Array(atOnce * unitBytes);
       try {
         const length = await fileSystem.read(ino, unit * this.strideBytes, into);
-        if (length !== into.length)
+        if (length !== into.length && !this.history.mayBeShort)
           throw new Violation(`${this.path}: ${length} bytes read of ${into.length}`);
         values.push(...valuesOf(this.#stamp, unit, into));
       } catch (error) {
