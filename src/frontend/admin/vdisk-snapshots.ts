@@ -178,13 +178,19 @@ export class VdiskSnapshots {
       const head = encodeHead(cloneHead(kept, parent), checksum);
       await prepare(clone, head);
       const { compares, writes } = snapshots.cloning(clone, { parent, snapshot: name });
+      // Another one may have got its name: the clone would read what goes with the first.
+      const isStill = await snapshots.still(parent, record);
       return await changes.place(newPath, {
         ...{ type: 'file', mode: disk.mode, isVolume: true },
         begun: {
           object: clone,
           sizeBytes: kept.volumeBytes,
           allocatedBytes: record.usedBytes,
-          compares: [...compares, ...[parent, clone].map((id) => isAbsent(keys.garbage(id)))],
+          compares: [
+            ...compares,
+            isStill,
+            ...[parent, clone].map((id) => isAbsent(keys.garbage(id))),
+          ],
           writes: [...writes, ...putObject(clone, { ...newVolume, owner: host }, head)],
         },
       });
