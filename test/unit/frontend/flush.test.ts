@@ -98,7 +98,7 @@ test('a size that an administrator gives is durable, and who has lost changes he
   const { object } = await kept(ino);
   const handle = objects.opened(object as ObjectId);
   assert.ok(handle);
-  const flush = handle.flush;
+  const flush = handle.flush.bind(handle);
   handle.flush = () => Promise.reject(new StorageError('failed', 'changes are lost'));
   let hardened = 0;
   handle.harden = async () => void (hardened = handle.size());

@@ -5,8 +5,7 @@ import { KiB } from '../../../src/core/units.ts';
 import { segmentKey } from '../../../src/format/segment-key.ts';
 import type { DataObject } from '../../../src/ports/data-object.ts';
 import { findHead } from '../../../src/volume/recovery.ts';
-import { tenureOf } from '../../support/tenure.ts';
-import { host, smallSettings, VolumeWorld } from '../../support/volume-world.ts';
+import { smallSettings, VolumeWorld } from '../../support/volume-world.ts';
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
 const isCode = (code: Parameters<typeof isStorageError>[1]) => (error: unknown) =>
@@ -74,49 +73,6 @@ describe('a volume in trouble', () => {
     for (let leaf = 0; leaf < leaves; leaf += 1)
       assert.deepEqual(await read(volume, leaf * leafBytes, 8 * 4096), filled(8 * 4096, 2));
     await volume.close();
-  });
-
-  const patience = { timeout: 30_000 };
-  test('that ends amid a checkpoint gives back what it was writing', patience, async () => {
-    const segmentBytes = 64 * KiB;
-    const world = new VolumeWorld({
-      cutBytes: 64 * KiB,
-      segmentBytes,
-      uploadBytesMax: segmentBytes,
-    });
-    world.isUncached = true;
-    const volume = await world.create();
-    const leafBytes = 1024 * KiB;
-    const leaves = 200;
-    const writeAll = async (object: DataObject, value: number) => {
-      for (let leaf = 0; leaf < leaves; leaf += 1)
-        await object.write(leaf * leafBytes, filled(4096, value));
-    };
-    await writeAll(volume, 1);
-    await volume.sync();
-    const { promise: held, resolve: release } = Promise.withResolvers<void>();
-    const { promise: waits, resolve: noteWait } = Promise.withResolvers<void>();
-    let loads = 0;
-    // The page before it has begun a segment.
-    world.faults.delay = async (operation) => {
-      if (operation !== 'get' || (loads += 1) < 2) return;
-      noteWait();
-      await held;
-    };
-    await volume.write(0, filled(4096, 2));
-    await volume.write(leafBytes, filled(4096, 2));
-    const synced = volume.sync().catch(() => {});
-    await waits;
-    world.tenure.end();
-    const abandoned = volume.abandon();
-    release();
-    await Promise.all([abandoned, synced]);
-    const { epoch, tail } = await world.records.claim(world.id, host);
-    const again = await world.driver.open(tenureOf(world.id, epoch, tail));
-    await writeAll(again, 3);
-    await again.sync();
-    assert.deepEqual(await read(again, 0, 4096), filled(4096, 3));
-    await again.close();
   });
 
   test('waits for a backend that is full, and loses nothing', async () => {
