@@ -73,8 +73,11 @@ const ran = known.filter((name) => positionals.length === 0 || positionals.inclu
 const report = new Report((text) => process.stdout.write(text));
 const secondsOf: Record<string, number> = {};
 let isInterrupted = false;
+/** Whoever still waits for something then waits for nothing that will come. */
+const cleanUpMsMax = 20_000;
 using _interruption = onSignals(() => {
   isInterrupted = true;
+  setTimeout(() => process.exit(1), cleanUpMsMax).unref();
 });
 for (const name of ran) {
   const beganMs = performance.now();

@@ -91,6 +91,8 @@ export class TroubledS3 implements AsyncDisposable {
       found.pipe(answer);
     });
     onward.on('error', () => answer.destroy());
+    // Nobody takes the rest of an answer to who is gone.
+    answer.on('close', () => answer.writableFinished || onward.destroy());
     asked.pipe(onward);
   }
 }
