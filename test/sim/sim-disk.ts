@@ -256,7 +256,9 @@ export class SimDisk {
           if (host.daemon === daemon && !this.#isForSsd(error, nowMs)) throw error;
         });
         const values = await Promise.race([reading, daemon.process.died]);
-        if (values && this.history.crashes === crashes) return values;
+        // Each try to open what can't be opened begins a tenure, so that what it tells stays new.
+        const isRefused = values?.every((value) => value === unreadable) === true;
+        if (values && (isRefused || this.history.crashes === crashes)) return values;
       }
       await this.#world.scheduler.sleep(100);
     }
